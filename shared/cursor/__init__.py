@@ -1,0 +1,1 @@
+"""Client of the Cloud Agents API, both versions behind one port."""

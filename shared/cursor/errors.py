@@ -1,0 +1,36 @@
+"""What can go wrong with the provider, in one type."""
+
+
+class ProviderError(Exception):
+    """A call to the provider did not succeed.
+
+    Args:
+        code: the provider's own code (`agent_busy`, `usage_limit_exceeded`, …), or `timeout`, `network_error`,
+            `bad_response` for what never reached a proper answer, or `unknown`.
+        message: safe to show; holds no secret.
+        status: HTTP status, None when there was no answer.
+        retryable: the same call may succeed later without anybody changing anything.
+        outcome_known: False when the call may have taken effect although no answer says so.
+        retry_after: seconds that the provider asked to wait, if it did.
+        billing: the account must be changed by its owner (plan, usage limit); every other call will be refused too.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        status: int | None = None,
+        retryable: bool = False,
+        outcome_known: bool = True,
+        retry_after: float | None = None,
+        billing: bool = False,
+    ) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.status = status
+        self.retryable = retryable
+        self.outcome_known = outcome_known
+        self.retry_after = retry_after
+        self.billing = billing

@@ -1,0 +1,154 @@
+"""The port to the provider of cloud agents: what the orchestrator needs, in its own words."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal, Protocol
+
+ApiVersion = Literal["v0", "v1"]
+
+
+class AgentStatus(StrEnum):
+    """State of an agent. `UNKNOWN` is a word of the provider that is not known here: not an end, not a failure."""
+
+    CREATING = "CREATING"
+    RUNNING = "RUNNING"
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    STOPPED = "STOPPED"
+    EXPIRED = "EXPIRED"
+    UNKNOWN = "UNKNOWN"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in TERMINAL
+
+
+TERMINAL = frozenset({AgentStatus.FINISHED, AgentStatus.FAILED, AgentStatus.STOPPED, AgentStatus.EXPIRED})
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookTarget:
+    """Where the provider reports the end of an agent (v0 only); `secret` has 32 to 256 characters."""
+
+    url: str
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRequest:
+    """One agent to create.
+
+    `agent_id` is chosen by the caller, `bc-<uuid>`, the same for every try of one attempt; v1 makes the create
+    idempotent with it, v0 ignores it. `branch_name` is the marker by which v0 finds an agent again; v1 has no
+    such field. `model` None leaves the choice to the provider.
+    """
+
+    agent_id: str
+    name: str
+    prompt: str
+    repository: str
+    ref: str
+    branch_name: str
+    auto_create_pr: bool
+    model: str | None = None
+    webhook: WebhookTarget | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSnapshot:
+    """What the provider says of an agent at one moment. `provider_status` is its own word for `status`.
+
+    `duration_ms` only once ended and where the provider reports it. Absent things are None.
+    """
+
+    agent_id: str
+    status: AgentStatus
+    provider_status: str
+    run_id: str | None = None
+    url: str | None = None
+    branch: str | None = None
+    pr_url: str | None = None
+    summary: str | None = None
+    duration_ms: int | None = None
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentUsage:
+    """Tokens of one run, and its cost in dollars where the provider reports one."""
+
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    cost: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    id: str
+    author: Literal["user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    id: str
+    display_name: str
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Whose key it is."""
+
+    api_key_name: str
+    user_email: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEvent:
+    """One event of a run's stream. `id` resumes the stream after it; None where the provider gives none."""
+
+    id: str | None
+    kind: str
+    data: dict[str, object]
+
+
+class Provider(Protocol):
+    """The Cloud Agents API. Every method raises `ProviderError` and nothing else for what goes wrong outside."""
+
+    version: ApiVersion
+
+    async def create(self, request: AgentRequest) -> AgentSnapshot:
+        """Create the agent, one POST. On v1 an agent that exists already under `agent_id` is read and returned.
+
+        A `ProviderError` with `outcome_known=False` means that the agent may or may not exist.
+        """
+
+    async def find(self, request: AgentRequest, *, since: datetime) -> AgentSnapshot | None:
+        """The agent of an earlier create with this request, or None if there is no trace of it.
+
+        v1 reads it by `agent_id`; v0 lists agents, newest first, back to `since`, and looks for `branch_name`.
+        """
+
+    async def get(self, agent_id: str, run_id: str | None) -> AgentSnapshot: ...
+
+    async def stop(self, agent_id: str, run_id: str | None) -> None:
+        """Ask for the stop. Returns when the provider took the request or the agent had ended already;
+        that it has stopped is known only by reading it again."""
+
+    async def usage(self, agent_id: str, run_id: str | None) -> AgentUsage | None:
+        """None where the provider does not report it (v0, or not enabled for the account)."""
+
+    async def conversation(self, agent_id: str) -> list[Message]: ...
+
+    async def models(self) -> list[Model]: ...
+
+    async def me(self) -> Account: ...
+
+    def stream(self, agent_id: str, run_id: str, *, after: str | None = None) -> AsyncIterator[StreamEvent]:
+        """Events of a run as they come; ends when the provider says `done` or closes. v0 has none: empty."""
+
+    async def aclose(self) -> None: ...

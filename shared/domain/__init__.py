@@ -1,0 +1,1 @@
+"""The rules of the product: pure functions on frozen data; no clock, chance, network or database."""

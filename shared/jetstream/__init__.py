@@ -1,0 +1,1 @@
+"""JetStream: streams, the event log, consumers, timers and key-value buckets."""
