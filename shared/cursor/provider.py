@@ -3,29 +3,11 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Literal, Protocol
 
+from shared.domain.events import AgentStatus
+
 ApiVersion = Literal["v0", "v1"]
-
-
-class AgentStatus(StrEnum):
-    """State of an agent. `UNKNOWN` is a word of the provider that is not known here: not an end, not a failure."""
-
-    CREATING = "CREATING"
-    RUNNING = "RUNNING"
-    FINISHED = "FINISHED"
-    FAILED = "FAILED"
-    STOPPED = "STOPPED"
-    EXPIRED = "EXPIRED"
-    UNKNOWN = "UNKNOWN"
-
-    @property
-    def is_terminal(self) -> bool:
-        return self in TERMINAL
-
-
-TERMINAL = frozenset({AgentStatus.FINISHED, AgentStatus.FAILED, AgentStatus.STOPPED, AgentStatus.EXPIRED})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,306 @@
+"""Events of the orchestration aggregate: facts in the past tense, self-contained, a public contract of the log.
+
+A reader ignores fields that it does not know; a new field has a default; a new meaning is a new version of the type.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+
+class OrchestrationStatus(StrEnum):
+    PENDING = "PENDING"
+    ACTIVE = "ACTIVE"
+    PAUSED = "PAUSED"
+    CANCELLING = "CANCELLING"
+    COMPLETED = "COMPLETED"
+    PARTIAL_COMPLETED = "PARTIAL_COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in (
+            OrchestrationStatus.COMPLETED,
+            OrchestrationStatus.PARTIAL_COMPLETED,
+            OrchestrationStatus.FAILED,
+            OrchestrationStatus.CANCELLED,
+        )
+
+
+class TaskStatus(StrEnum):
+    PENDING = "PENDING"
+    PROCESSING = "PROCESSING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    SKIPPED = "SKIPPED"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self not in (TaskStatus.PENDING, TaskStatus.PROCESSING)
+
+
+class AgentStatus(StrEnum):
+    """State of an agent. `UNKNOWN` is a word of the provider that is not known here: not an end, not a failure."""
+
+    CREATING = "CREATING"
+    RUNNING = "RUNNING"
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    STOPPED = "STOPPED"
+    EXPIRED = "EXPIRED"
+    UNKNOWN = "UNKNOWN"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in (AgentStatus.FINISHED, AgentStatus.FAILED, AgentStatus.STOPPED, AgentStatus.EXPIRED)
+
+
+Level = Literal["low", "medium", "high"]
+Complexity = Literal["simple", "moderate", "complex"]
+Source = Literal["create", "webhook", "poll", "stream"]
+StopReason = Literal["TIMEOUT", "FAIL_FAST"]
+Outcome = Literal["DELIVERED", "NO_CHANGE"]
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class TaskSpec(Frozen):
+    """What was asked for in one task. `depends_on` holds task ids; `model` None leaves the choice to the provider."""
+
+    task_id: str
+    title: str
+    description: str
+    priority: Level = "medium"
+    complexity: Complexity = "moderate"
+    max_retries: int = 3
+    model: str | None = None
+    depends_on: tuple[str, ...] = ()
+    order_index: int = 0
+    timeout_minutes: int = 120
+    metadata: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class Schedule(Frozen):
+    """A cron line of six fields and the name of its time zone."""
+
+    cron: str
+    timezone: str = "UTC"
+
+
+class OrchestrationSpec(Frozen):
+    """What was asked for in one orchestration, apart from its tasks. `max_cost` in dollars."""
+
+    repository: str
+    ref: str = "main"
+    name: str | None = None
+    description: str | None = None
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, JsonValue] = Field(default_factory=dict)
+    model: str | None = None
+    strict_model: bool = False
+    priority: Literal["speed", "balanced", "quality"] = "balanced"
+    auto_create_pr: bool = True
+    webhook_url: str | None = None
+    execution_mode: Literal["sequential", "parallel"] = "sequential"
+    max_parallel: int | None = None
+    failure_policy: Literal["fail_fast", "continue"] = "fail_fast"
+    base: Literal["ref", "previous"] = "ref"
+    deliverable: Literal["any", "branch", "pr"] = "any"
+    max_cost: float | None = None
+    start_at: datetime | None = None
+    schedule: Schedule | None = None
+
+
+class Failure(Frozen):
+    """Why an attempt, a task or an orchestration failed; `code` is one of the product's error codes."""
+
+    code: str
+    message: str
+    retryable: bool = False
+
+
+class TaskResult(Frozen):
+    """What an agent left behind."""
+
+    outcome: Outcome
+    branch: str | None = None
+    pr_url: str | None = None
+    summary: str | None = None
+
+
+class Usage(Frozen):
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+
+
+class Statistics(Frozen):
+    """Counts over the tasks of an orchestration; `duration_ms` since activation, `total_cost` in dollars."""
+
+    total_tasks: int
+    pending_tasks: int
+    processing_tasks: int
+    completed_tasks: int
+    failed_tasks: int
+    cancelled_tasks: int
+    skipped_tasks: int
+    duration_ms: int
+    total_cost: float
+
+
+class Event(Frozen):
+    """Base of every event; `type` and `schema_version` name its form on the wire."""
+
+    type: ClassVar[str]
+    schema_version: ClassVar[int] = 1
+
+
+class OrchestrationCreated(Event):
+    type: ClassVar[str] = "orchestration.created"
+    orchestration_id: str
+    team: str
+    created_by: str
+    spec: OrchestrationSpec
+    tasks: tuple[TaskSpec, ...]
+    warnings: tuple[str, ...] = ()
+
+
+class OrchestrationActivated(Event):
+    type: ClassVar[str] = "orchestration.activated"
+
+
+class TaskQueued(Event):
+    """A new attempt of the task waits to be launched. `base_ref` is where its agent starts from."""
+
+    type: ClassVar[str] = "task.queued"
+    task_id: str
+    attempt_id: str
+    number: int
+    priority: Level
+    base_ref: str
+
+
+class AttemptStarted(Event):
+    """The agent's id is chosen and its create may be under way: from here on an agent may exist."""
+
+    type: ClassVar[str] = "attempt.started"
+    task_id: str
+    attempt_id: str
+    agent_id: str
+    api_version: Literal["v0", "v1"]
+    branch_name: str
+    deadline_at: datetime
+    model: str | None = None
+
+
+class AgentCreated(Event):
+    """The provider is known to have created the agent; `agent_id` is the provider's own."""
+
+    type: ClassVar[str] = "agent.created"
+    task_id: str
+    attempt_id: str
+    agent_id: str
+    status: AgentStatus
+    provider_status: str
+    run_id: str | None = None
+    url: str | None = None
+
+
+class AgentStatusChanged(Event):
+    type: ClassVar[str] = "agent.status_changed"
+    task_id: str
+    attempt_id: str
+    agent_id: str
+    status: AgentStatus
+    provider_status: str
+    source: Source
+
+
+class AttemptStopRequested(Event):
+    """The agent is to be stopped as soon as it is known; the attempt ends when it is seen to have stopped."""
+
+    type: ClassVar[str] = "attempt.stop_requested"
+    task_id: str
+    attempt_id: str
+    reason: StopReason
+
+
+class AttemptFailed(Event):
+    type: ClassVar[str] = "attempt.failed"
+    task_id: str
+    attempt_id: str
+    failure: Failure
+    duration_ms: int = 0
+    cost: float = 0.0
+    usage: Usage | None = None
+
+
+class TaskRetryScheduled(Event):
+    """The task goes back to PENDING and is queued again at `due_at`; `retry_count` includes this retry."""
+
+    type: ClassVar[str] = "task.retry_scheduled"
+    task_id: str
+    retry_count: int
+    due_at: datetime
+
+
+class TaskCompleted(Event):
+    type: ClassVar[str] = "task.completed"
+    task_id: str
+    attempt_id: str
+    result: TaskResult
+    duration_ms: int
+    cost: float
+    usage: Usage | None = None
+
+
+class TaskFailed(Event):
+    type: ClassVar[str] = "task.failed"
+    task_id: str
+    failure: Failure
+
+
+class TaskCancelled(Event):
+    type: ClassVar[str] = "task.cancelled"
+    task_id: str
+    reason: str
+
+
+class OrchestrationCompleted(Event):
+    """Every task is finished and at least one completed: COMPLETED, or PARTIAL_COMPLETED where some failed."""
+
+    type: ClassVar[str] = "orchestration.completed"
+    status: Literal[OrchestrationStatus.COMPLETED, OrchestrationStatus.PARTIAL_COMPLETED]
+    summary: str
+    statistics: Statistics
+
+
+class OrchestrationFailed(Event):
+    type: ClassVar[str] = "orchestration.failed"
+    failure: Failure
+    summary: str
+    statistics: Statistics
+
+
+OrchestrationEvent = (
+    OrchestrationCreated
+    | OrchestrationActivated
+    | TaskQueued
+    | AttemptStarted
+    | AgentCreated
+    | AgentStatusChanged
+    | AttemptStopRequested
+    | AttemptFailed
+    | TaskRetryScheduled
+    | TaskCompleted
+    | TaskFailed
+    | TaskCancelled
+    | OrchestrationCompleted
+    | OrchestrationFailed
+)
