@@ -1,0 +1,1 @@
+"""How the system is put onto machines: on this one, in containers, on Kubernetes."""

@@ -1,0 +1,1 @@
+"""Everything on one machine: embedded NATS and Postgres, the four services, the simulator of Cursor's API."""
