@@ -2,19 +2,19 @@
 
 from typing import Any, get_args
 
-from shared.domain.events import Event, OrchestrationEvent
+from shared.domain.events import OrchestrationEvent
 
 
 class UnknownEventError(Exception):
     """The log holds an event of a type or version that this release does not know; a newer release wrote it."""
 
 
-CATALOGUE: dict[tuple[str, int], type[Event]] = {
-    (cls.type, cls.schema_version): cls for cls in get_args(OrchestrationEvent)
-}
+AnyEvent = OrchestrationEvent
+
+CATALOGUE: dict[tuple[str, int], type[AnyEvent]] = {(cls.type, cls.schema_version): cls for cls in get_args(AnyEvent)}
 
 
-def decode_event(type_: str, version: int, data: dict[str, Any]) -> Event:
+def decode_event(type_: str, version: int, data: dict[str, Any]) -> AnyEvent:
     """Build the event from its wire form.
 
     Raises:

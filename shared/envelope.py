@@ -6,8 +6,7 @@ from typing import Any
 
 import orjson
 
-from shared.catalogue import decode_event
-from shared.domain.events import Event
+from shared.catalogue import AnyEvent, decode_event
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +15,7 @@ class RecordedEvent:
 
     id: str
     occurred_at: datetime
-    event: Event
+    event: AnyEvent
 
 
 @dataclass(frozen=True, slots=True)

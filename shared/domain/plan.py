@@ -1,0 +1,76 @@
+"""`plan`: what ought to be under way in a state. Level-triggered: carrying an action out twice does no harm."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from shared.domain.events import Level
+from shared.domain.readiness import next_due
+from shared.domain.state import Attempt, Orchestration, Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A ticket for the attempt is in the queue."""
+
+    attempt_id: str
+    priority: Level
+
+
+@dataclass(frozen=True, slots=True)
+class WakeAt:
+    """A timer looks at the orchestration again at `due_at`."""
+
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """The agent of the attempt is followed until it has ended."""
+
+    attempt_id: str
+    agent_id: str
+    run_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StopAgent:
+    """The agent of the attempt is told to stop."""
+
+    attempt_id: str
+    agent_id: str
+    run_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FreeSlot:
+    """The attempt holds no slot."""
+
+    attempt_id: str
+
+
+Action = Launch | WakeAt | Watch | StopAgent | FreeSlot
+
+
+def plan(state: Orchestration) -> list[Action]:
+    """Every action that the state calls for."""
+    actions: list[Action] = []
+    for task in state.tasks.values():
+        for attempt in task.attempts:
+            actions.extend(_for_attempt(attempt))
+    due = next_due(state)
+    if due is not None:
+        actions.append(WakeAt(due))
+    return actions
+
+
+def _for_attempt(attempt: Attempt) -> Iterator[Action]:
+    match attempt.phase:
+        case Phase.QUEUED | Phase.STARTED:
+            yield Launch(attempt.attempt_id, attempt.priority)
+        case Phase.CREATED if attempt.agent_id is not None:
+            yield Watch(attempt.attempt_id, attempt.agent_id, attempt.run_id)
+            if attempt.stop_reason is not None:
+                yield StopAgent(attempt.attempt_id, attempt.agent_id, attempt.run_id)
+        case Phase.ENDED:
+            yield FreeSlot(attempt.attempt_id)

@@ -1,0 +1,96 @@
+"""Which tasks may be queued now, why the others wait, and which can never start."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from shared.domain.events import OrchestrationStatus, TaskStatus
+from shared.domain.state import Orchestration, Task
+
+WaitingFor = Literal["turn", "dependency", "slot", "budget", "retry"]
+
+SATISFIED = (TaskStatus.COMPLETED, TaskStatus.SKIPPED)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Why a task waits, and when that will be looked at again where it is known."""
+
+    reason: WaitingFor
+    until: datetime | None = None
+
+
+def next_tasks(state: Orchestration, now: datetime) -> list[Task]:
+    """The tasks to queue now, in order: ready, their turn, room left, and within `maxCost`."""
+    if state.status is not OrchestrationStatus.ACTIVE or _over_budget(state):
+        return []
+    room = _limit(state) - sum(1 for task in state.tasks.values() if _holds_turn(state, task, now))
+    return [task for task in state.tasks.values() if _is_ready(state, task, now)][: max(0, room)]
+
+
+def unreachable_tasks(state: Orchestration) -> Iterator[Task]:
+    """Pending tasks that depend, also through others, on one that failed or was cancelled."""
+    lost = {task.task_id for task in state.tasks.values() if task.status in (TaskStatus.FAILED, TaskStatus.CANCELLED)}
+    found = True
+    while found:
+        found = False
+        for task in state.tasks.values():
+            if task.task_id not in lost and _is_waiting(task) and lost.intersection(task.spec.depends_on):
+                lost.add(task.task_id)
+                found = True
+                yield task
+
+
+def waiting_for(state: Orchestration, task: Task, now: datetime) -> Waiting | None:
+    """Why the task does not run, None when it runs, has ended, or the orchestration is not under way."""
+    if state.status is not OrchestrationStatus.ACTIVE or task.status is not TaskStatus.PENDING:
+        return None
+    if task.current is not None:
+        return Waiting("slot")
+    if task.retry_at is not None and task.retry_at > now:
+        return Waiting("retry", task.retry_at)
+    if not _dependencies_met(state, task):
+        return Waiting("dependency")
+    return Waiting("budget") if _over_budget(state) else Waiting("turn")
+
+
+def next_due(state: Orchestration) -> datetime | None:
+    """The next moment at which time alone changes something, None if there is none."""
+    if state.status is OrchestrationStatus.PENDING:
+        return state.spec.start_at
+    if state.status is not OrchestrationStatus.ACTIVE:
+        return None
+    due = [task.retry_at for task in state.tasks.values() if _is_waiting(task) and task.retry_at]
+    return min(due, default=None)
+
+
+def _limit(state: Orchestration) -> int:
+    if state.spec.execution_mode == "sequential":
+        return 1
+    return state.spec.max_parallel or len(state.tasks)
+
+
+def _holds_turn(state: Orchestration, task: Task, now: datetime) -> bool:
+    """In sequential mode a task that waits for its retry keeps its turn: the next one may build on it."""
+    if task.current is not None:
+        return True
+    waits_for_retry = task.retry_at is not None and task.retry_at > now and not task.status.is_terminal
+    return waits_for_retry and state.spec.execution_mode == "sequential"
+
+
+def _is_waiting(task: Task) -> bool:
+    return task.status is TaskStatus.PENDING and task.current is None
+
+
+def _is_ready(state: Orchestration, task: Task, now: datetime) -> bool:
+    due = task.retry_at is None or task.retry_at <= now
+    return _is_waiting(task) and due and _dependencies_met(state, task)
+
+
+def _dependencies_met(state: Orchestration, task: Task) -> bool:
+    return all(state.tasks[task_id].status in SATISFIED for task_id in task.spec.depends_on)
+
+
+def _over_budget(state: Orchestration) -> bool:
+    return state.spec.max_cost is not None and state.total_cost >= state.spec.max_cost

@@ -1,0 +1,149 @@
+"""The state of an orchestration: what its events add up to. Values only; `orchestration.py` tells their life."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from shared.domain.events import (
+    AgentStatus,
+    Failure,
+    Level,
+    OrchestrationSpec,
+    OrchestrationStatus,
+    Statistics,
+    StopReason,
+    TaskResult,
+    TaskSpec,
+    TaskStatus,
+    Usage,
+)
+
+
+class Phase(StrEnum):
+    """How far an attempt is. From STARTED on an agent may exist, from CREATED on it does."""
+
+    QUEUED = "QUEUED"
+    STARTED = "STARTED"
+    CREATED = "CREATED"
+    ENDED = "ENDED"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at a task, with at most one agent. `duration_ms` and `cost` are known once it has ended."""
+
+    attempt_id: str
+    number: int
+    priority: Level
+    base_ref: str
+    queued_at: datetime
+    phase: Phase = Phase.QUEUED
+    agent_id: str | None = None
+    api_version: Literal["v0", "v1"] | None = None
+    branch_name: str | None = None
+    model: str | None = None
+    run_id: str | None = None
+    url: str | None = None
+    status: AgentStatus | None = None
+    provider_status: str | None = None
+    started_at: datetime | None = None
+    deadline_at: datetime | None = None
+    ended_at: datetime | None = None
+    stop_reason: StopReason | None = None
+    failure: Failure | None = None
+    duration_ms: int = 0
+    cost: float = 0.0
+    usage: Usage | None = None
+
+    @property
+    def is_active(self) -> bool:
+        return self.phase is not Phase.ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    spec: TaskSpec
+    created_at: datetime
+    updated_at: datetime
+    status: TaskStatus = TaskStatus.PENDING
+    attempts: tuple[Attempt, ...] = ()
+    retry_count: int = 0
+    retry_at: datetime | None = None
+    result: TaskResult | None = None
+    failure: Failure | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    failed_at: datetime | None = None
+
+    @property
+    def task_id(self) -> str:
+        return self.spec.task_id
+
+    @property
+    def current(self) -> Attempt | None:
+        """The attempt under way, None if there is none."""
+        return self.attempts[-1] if self.attempts and self.attempts[-1].is_active else None
+
+    @property
+    def cost(self) -> float:
+        """Dollars over all attempts."""
+        return sum(attempt.cost for attempt in self.attempts)
+
+
+@dataclass(frozen=True, slots=True)
+class Orchestration:
+    """The aggregate. `tasks` is in the order in which they run; `version` is the number of events so far."""
+
+    id: str
+    team: str
+    created_by: str
+    spec: OrchestrationSpec
+    tasks: Mapping[str, Task]
+    created_at: datetime
+    updated_at: datetime
+    status: OrchestrationStatus = OrchestrationStatus.PENDING
+    version: int = 0
+    warnings: tuple[str, ...] = ()
+    activated_at: datetime | None = None
+    ended_at: datetime | None = None
+    summary: str | None = None
+    failure: Failure | None = None
+    statistics: Statistics | None = None
+    attempt_index: Mapping[str, str] = field(default_factory=dict)
+
+    def find_attempt(self, attempt_id: str) -> tuple[Task, Attempt] | None:
+        """The attempt and its task, None if the orchestration has no such attempt."""
+        task_id = self.attempt_index.get(attempt_id)
+        if task_id is None:
+            return None
+        task = self.tasks[task_id]
+        return task, next(a for a in task.attempts if a.attempt_id == attempt_id)
+
+    def active_attempts(self) -> Iterator[tuple[Task, Attempt]]:
+        for task in self.tasks.values():
+            if current := task.current:
+                yield task, current
+
+    @property
+    def total_cost(self) -> float:
+        return sum(task.cost for task in self.tasks.values())
+
+
+def statistics_of(state: Orchestration, now: datetime) -> Statistics:
+    """Counts and sums over the tasks as of `now`."""
+    statuses = [task.status for task in state.tasks.values()]
+    end = state.ended_at or now
+    duration = (end - state.activated_at).total_seconds() if state.activated_at else 0.0
+    return Statistics(
+        total_tasks=len(statuses),
+        pending_tasks=statuses.count(TaskStatus.PENDING),
+        processing_tasks=statuses.count(TaskStatus.PROCESSING),
+        completed_tasks=statuses.count(TaskStatus.COMPLETED),
+        failed_tasks=statuses.count(TaskStatus.FAILED),
+        cancelled_tasks=statuses.count(TaskStatus.CANCELLED),
+        skipped_tasks=statuses.count(TaskStatus.SKIPPED),
+        duration_ms=max(0, round(duration * 1000)),
+        total_cost=round(state.total_cost, 6),
+    )
