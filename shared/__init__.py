@@ -1,1 +1,1 @@
-"""What every service shares: the contract, the rules of the domain, and the adapters to broker, database and provider."""
+"""What every service shares: the contract, the domain, and the adapters to broker, database and provider."""

@@ -1,0 +1,64 @@
+"""Settings from the environment: typed, frozen, checked once at start."""
+
+import sys
+from datetime import timedelta
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.domain.retry import RetryPolicy
+
+EXIT_MISCONFIGURED = 2
+
+
+class ServiceSettings(BaseSettings):
+    """What every service reads. Each field is the environment variable of the same name in capitals."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    nats_url: str
+    nats_monitor_url: str | None = None
+    """Where the broker says how it syncs to disk; needed with one node, see `shared.jetstream.bootstrap`."""
+    nats_replicas: int = Field(default=1, ge=1, le=5)
+    allow_weak_durability: bool = False
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    environment: str = "production"
+    health_host: str = "127.0.0.1"
+    health_port: int = Field(default=8081, ge=0, le=65535)
+    stop_seconds: float = Field(default=20.0, gt=0, le=25)
+    """How long what is in hand may take to finish after SIGTERM; then it is left to be delivered again."""
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment; every missing or wrong setting is named in one message and the process exits with 2."""
+        try:
+            return cls()
+        except ValidationError as exc:
+            print(complaint(exc), file=sys.stderr)
+            sys.exit(EXIT_MISCONFIGURED)
+
+
+class ProviderSettings(ServiceSettings):
+    """For the services that call the provider of agents."""
+
+    cursor_api_key: SecretStr
+    cursor_api_url: str = "https://api.cursor.com"
+    cursor_api_version: Literal["v0", "v1"] = "v1"
+    retry_backoff_seconds: float = Field(default=60.0, gt=0)
+    """The first retry of a task waits this long, each further one twice as long, at most thirty times as long."""
+    create_rate_per_minute: int = Field(default=10, ge=0)
+    """Calls a minute over the whole installation; 0 is no limit. The same for the next two."""
+    get_rate_per_minute: int = Field(default=100, ge=0)
+    list_rate_per_minute: int = Field(default=20, ge=0)
+
+    @property
+    def retry_policy(self) -> RetryPolicy:
+        base = timedelta(seconds=self.retry_backoff_seconds)
+        return RetryPolicy(base=base, cap=base * 30)
+
+
+def complaint(error: ValidationError) -> str:
+    """One message that names every wrong setting; never shows a value, it may be a secret."""
+    lines = [f"  {'_'.join(str(part) for part in e['loc']).upper()}: {e['msg']}" for e in error.errors()]
+    return "wrong settings in the environment:\n" + "\n".join(lines)
