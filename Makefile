@@ -1,0 +1,64 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+BIN := .venv/bin
+WORKERS ?= 2
+
+# Keyed on content, not on time, which a clone sets at will, and on this folder, because an environment can't be moved.
+LOCKED := .venv/.locked-$(shell { cat requirements-dev.lock; pwd; } | cksum | tr ' ' '-')
+INSTALLED := $(LOCKED)-$(shell cat pyproject.toml requirements*.in | cksum | tr ' ' '-')
+
+CODE := services shared cli deploy tests
+
+.PHONY: help setup demo up test check bench docs clean lock fmt
+
+help: ## say what each target does
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## make .venv and install everything into it; the other targets do it when needed
+	@:
+
+$(LOCKED):
+	@python=$$(PYTHON='$(PYTHON)' .ci/find-python) || exit 1; \
+	echo "making .venv with $$python" >&2; \
+	"$$python" -m venv --clear .venv
+	@echo "installing what requirements-dev.lock names; once, about a minute" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+		-r requirements-dev.lock
+	@touch $@
+
+$(INSTALLED): $(LOCKED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(INSTALLED) ## run an orchestration of three tasks on this machine, from nothing to its end
+	@exec $(BIN)/orchestrator demo
+
+up: $(INSTALLED) ## run the whole system on this machine until Ctrl-C
+	@exec $(BIN)/orchestrator up
+
+test: $(INSTALLED) ## run the tests
+	@exec $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+check: $(INSTALLED) ## run what must pass before a change: format, lint, types, tests
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy --strict $(CODE)
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+bench: $(INSTALLED) ## measure speed and cost of the running system
+	@exec $(BIN)/python -m tests.bench $(ARGS)
+
+docs: $(INSTALLED) ## write the generated pages of docs/
+	@exec $(BIN)/python -m cli.docs
+
+fmt: $(INSTALLED) ## put the code into its one format
+	@$(BIN)/ruff check --quiet --fix $(CODE)
+	@$(BIN)/ruff format --quiet $(CODE)
+
+lock: ## pin requirements*.in anew (UPGRADE=1 takes the newest versions)
+	@UPGRADE='$(UPGRADE)' PYTHON='$(PYTHON)' .ci/lock
+
+clean: ## remove what the other targets made, the data of `make up` included
+	@rm -rf .venv .data build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
