@@ -25,7 +25,8 @@ class ServiceSettings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     environment: str = "production"
     health_host: str = "127.0.0.1"
-    health_port: int = Field(default=8081, ge=0, le=65535)
+    health_port: int | None = Field(default=8081, ge=0, le=65535)
+    """Where liveness, readiness and metrics are served; 0 takes a free port, None (the api's default) serves none."""
     stop_seconds: float = Field(default=20.0, gt=0, le=25)
     """How long what is in hand may take to finish after SIGTERM; then it is left to be delivered again."""
 

@@ -1,0 +1,101 @@
+"""Liveness, readiness and metrics of a service over HTTP, and the server that both they and the API run on."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+from prometheus_client import make_asgi_app
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Mount, Route
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The answer of one check; `message` says what is wrong, or what to know."""
+
+    ok: bool
+    message: str = ""
+
+
+class Readiness:
+    """Whether the service takes work: its checks pass and it is not stopping."""
+
+    def __init__(self) -> None:
+        self.checks: dict[str, Callable[[], Awaitable[Check]]] = {}
+        self.started = False
+        self.stopping = False
+
+    async def answer(self) -> tuple[bool, dict[str, Any]]:
+        results = {name: await check() for name, check in self.checks.items()}
+        ready = self.started and not self.stopping and all(result.ok for result in results.values())
+        return ready, {
+            "status": "ready" if ready else "stopping" if self.stopping else "not ready",
+            "checks": {
+                name: {"status": "pass" if result.ok else "fail", "message": result.message}
+                for name, result in results.items()
+            },
+        }
+
+
+def health_app(readiness: Readiness) -> Starlette:
+    """`/health/live`, `/health/ready` (503 when not) and `/metrics`."""
+
+    async def live(_: Request) -> JSONResponse:
+        return JSONResponse({"status": "live"})
+
+    async def ready(_: Request) -> JSONResponse:
+        ok, body = await readiness.answer()
+        return JSONResponse(body, status_code=200 if ok else 503)
+
+    return Starlette(
+        routes=[
+            Route("/health/live", live),
+            Route("/health/ready", ready),
+            Mount("/metrics", make_asgi_app()),
+        ]
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: the process decides when it stops."""
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        return nullcontext()
+
+
+@asynccontextmanager
+async def http_server(app: Any, host: str, port: int, *, stop_seconds: float = 20.0) -> AsyncIterator[int]:
+    """Serve `app` inside; gives the port, which is a free one when `port` is 0.
+
+    On leaving, what is under way may finish within `stop_seconds`.
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=max(1, int(stop_seconds)),
+    )
+    listener = socket.create_server((host, port), backlog=2048)
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name=f"http:{port}")
+    try:
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.005)
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        await serving
+        listener.close()
