@@ -1,6 +1,6 @@
 """The envelope of a commit: one message of the log, holding 1..n events of one aggregate, and its wire form."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -43,10 +43,15 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A commit with its place in the log: the sequence of its message in the stream."""
+    """A commit with its place in the log: the sequence of its message in the stream.
+
+    `raw` is the message's body as it is stored, where the log that was read keeps bytes: encoding the commit again
+    drops fields of a newer release.
+    """
 
     sequence: int
     commit: Commit
+    raw: bytes | None = field(default=None, compare=False, repr=False)
 
 
 def encode(commit: Commit) -> bytes:
