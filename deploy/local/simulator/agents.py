@@ -1,0 +1,134 @@
+"""What the simulator remembers: agents, their runs and what was said."""
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from deploy.local.simulator.behaviour import Behaviour
+from deploy.local.simulator.clock import Timer
+from deploy.local.simulator.content import branch_name, pull_request_url
+
+# What one agent may keep, so that a client that loops cannot fill the memory.
+MAX_RUNS = 50
+MAX_MESSAGES = 100
+MAX_TEXT = 64 * 1024
+
+
+class Status(StrEnum):
+    """States of a run. The older version of the API shows an agent's latest run as the agent's state."""
+
+    CREATING = "CREATING"
+    RUNNING = "RUNNING"
+    FINISHED = "FINISHED"
+    ERROR = "ERROR"
+    EXPIRED = "EXPIRED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def active(self) -> bool:
+        return self in (Status.CREATING, Status.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    url: str
+    ref: str | None = None
+    pr_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    url: str
+    secret: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NewAgent:
+    """A valid request to create an agent, from either version of the API."""
+
+    prompt: str
+    repositories: tuple[Repository, ...]
+    agent_id: str | None = None
+    name: str | None = None
+    branch: str | None = None
+    auto_create_pr: bool = False
+    work_on_current_branch: bool = False
+    webhook: Webhook | None = None
+    # Fields that are only shown again (environment, subagents), under the API's own names.
+    echo: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    id: str
+    by_user: bool
+    text: str
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One prompt at work. `created`, `started` and `ended` are in seconds of the clock."""
+
+    id: str
+    title: str
+    token: int
+    behaviour: Behaviour
+    created_at: datetime
+    updated_at: datetime
+    created: float
+    started: float | None = None
+    ended: float | None = None
+    status: Status = Status.CREATING
+    result: str | None = None
+    cancelling: bool = False
+    timer: Timer | None = None
+    watchers: set[asyncio.Event] = field(default_factory=set)
+
+    def duration_ms(self) -> int | None:
+        return None if self.ended is None else round((self.ended - self.created) * 1000)
+
+
+@dataclass(slots=True, eq=False)
+class Agent:
+    """A durable agent. `number` counts agents as created; `token` is what its content is made of."""
+
+    number: int
+    id: str
+    name: str
+    title: str
+    token: int
+    request: NewAgent
+    created_at: datetime
+    updated_at: datetime
+    archived: bool = False
+    pushed: bool = False
+    runs: list[Run] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+    message_count: int = 0
+
+    @property
+    def latest(self) -> Run:
+        return self.runs[-1]
+
+    @property
+    def branch(self) -> str | None:
+        """The branch that the agent works on, pushed or not; None without a repository."""
+        if not self.request.repositories:
+            return None
+        if self.request.work_on_current_branch:
+            return self.request.repositories[0].ref or "main"
+        return self.request.branch or branch_name(self.title, self.token)
+
+    def pr_url(self, repository: Repository) -> str | None:
+        """The pull request, once there is one."""
+        if repository.pr_url is not None:
+            return repository.pr_url
+        if self.pushed and self.request.auto_create_pr:
+            return pull_request_url(repository.url, self.token)
+        return None
+
+    def say(self, text: str, *, by_user: bool) -> None:
+        self.message_count += 1
+        self.messages.append(Message(f"msg-{self.id}-{self.message_count}", by_user, text[:MAX_TEXT]))
+        del self.messages[:-MAX_MESSAGES]

@@ -1,0 +1,108 @@
+"""What a prompt asks of its agent by markers, and so every way in which an agent leaves the smooth course."""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from deploy.local.simulator.errors import CODES, ApiError
+
+Outcome = Literal["FINISHED", "ERROR", "EXPIRED"]
+
+_MARKER = re.compile(r"\[\[sim:([^\]]*)\]\]")
+_ALWAYS = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """How one run goes: how long it works, how it ends, and whether it pushes a branch."""
+
+    outcome: Outcome
+    pushes: bool
+    run_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Markers:
+    """The markers of one prompt; `fail_first` is how many runs fail before one succeeds."""
+
+    refuse: str | None = None
+    fail_first: float = 0
+    expires: bool = False
+    no_change: bool = False
+    run_seconds: float | None = None
+
+    def behaviour(self, ordinal: int, default_seconds: float) -> Behaviour:
+        """The behaviour of the `ordinal`-th run (from 1) with this marker key."""
+        outcome: Outcome = "FINISHED"
+        if self.expires:
+            outcome = "EXPIRED"
+        elif ordinal <= self.fail_first:
+            outcome = "ERROR"
+        seconds = default_seconds if self.run_seconds is None else self.run_seconds
+        return Behaviour(outcome, outcome == "FINISHED" and not self.no_change, seconds)
+
+
+def without_markers(text: str) -> str:
+    """The text without its markers: what an agent says must not steer the agents that read it later."""
+    return _MARKER.sub("", text)
+
+
+def read_markers(prompt: str) -> Markers:
+    """The first marker of each kind counts; of `fail` and `expire`, which exclude each other, the first.
+
+    Raises:
+        ApiError: `validation_error` for a marker that is not known or whose value makes no sense.
+    """
+    first: dict[str, str] = {}
+    for found in _MARKER.finditer(prompt):
+        name, equals, value = (part.strip() for part in found[1].partition("="))
+        if name not in _KINDS or bool(equals) != bool(value):
+            raise _bad(name, value)
+        first.setdefault(name, value)
+    ending = next((name for name in first if name in ("fail", "expire")), None)
+    return Markers(
+        refuse=_refusal(first["refuse"]) if "refuse" in first else None,
+        fail_first=_failures(first["fail"]) if ending == "fail" else 0,
+        expires=ending == "expire" and _flag("expire", first["expire"]),
+        no_change="nochange" in first and _flag("nochange", first["nochange"]),
+        run_seconds=_seconds(first["slow"]) if "slow" in first else None,
+    )
+
+
+_KINDS = frozenset({"fail", "expire", "nochange", "slow", "refuse"})
+
+
+def _bad(name: str, value: str) -> ApiError:
+    marker = f"{name}={value}" if value else name
+    return ApiError("validation_error", f"Unknown marker [[sim:{marker}]] in prompt.text")
+
+
+def _refusal(value: str) -> str:
+    if value not in CODES:
+        raise _bad("refuse", value)
+    return value
+
+
+def _failures(value: str) -> float:
+    if not value:
+        return _ALWAYS
+    if not value.isdecimal():
+        raise _bad("fail", value)
+    return int(value)
+
+
+def _flag(name: str, value: str) -> bool:
+    if value:
+        raise _bad(name, value)
+    return True
+
+
+def _seconds(value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        raise _bad("slow", value) from None
+    if not 0 <= seconds < math.inf:
+        raise _bad("slow", value)
+    return seconds

@@ -1,0 +1,130 @@
+"""The gate that every request passes: counted, authorised, read strictly, answered in the API's shapes."""
+
+import base64
+import binascii
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import orjson
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from deploy.local.simulator.errors import ApiError
+from deploy.local.simulator.settings import SimulatorSettings
+from deploy.local.simulator.stats import Stats
+
+Handler = Callable[[Request], Awaitable[Response]]
+Body = TypeVar("Body", bound=BaseModel)
+
+_DEFAULT_LIMIT, _LIMITS = 20, range(1, 101)
+
+
+def json_response(content: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(content), status, headers, media_type="application/json")
+
+
+class Gate:
+    """Makes a route of a handler. What shall go wrong with requests of any kind belongs here."""
+
+    def __init__(self, settings: SimulatorSettings, stats: Stats) -> None:
+        key = settings.api_key
+        self._key = key.get_secret_value().encode() if key is not None else None
+        self._stats = stats
+
+    def route(self, method: str, path: str, handler: Handler) -> Route:
+        name = f"{method} {path}"
+
+        async def endpoint(request: Request) -> Response:
+            self._stats.calls[name] += 1
+            try:
+                self._authorise(request)
+                return await handler(request)
+            except ApiError as error:
+                return json_response(error.body(), error.status, error.headers())
+
+        return Route(path, endpoint, methods=[method], name=name)
+
+    def _authorise(self, request: Request) -> None:
+        given = _key_in(request.headers.get("authorization", ""))
+        if not given or (self._key is not None and not hmac.compare_digest(given, self._key)):
+            raise ApiError("unauthorized")
+
+
+def _key_in(authorization: str) -> bytes:
+    """The key of a Bearer or Basic header; empty when there is none."""
+    scheme, _, value = authorization.partition(" ")
+    match scheme.lower():
+        case "bearer":
+            return value.strip().encode()
+        case "basic":
+            try:
+                return base64.b64decode(value, validate=True).partition(b":")[0]
+            except binascii.Error:
+                return b""
+        case _:
+            return b""
+
+
+async def no_such_route(request: Request, error: Exception) -> Response:
+    """The live API's answer to a path or method that it does not have."""
+    status = error.status_code if isinstance(error, HTTPException) else 404
+    return json_response({"message": f"Route {request.method}:{request.url.path} not found"}, status)
+
+
+async def read_body(request: Request, model: type[Body]) -> Body:
+    """The body as `model`: unknown keys, nulls and values of another type are refused.
+
+    Raises:
+        ApiError: `missing_body`, or `validation_error` naming each bad field.
+    """
+    raw = await request.body()
+    if not raw:
+        raise ApiError("missing_body")
+    try:
+        content = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        raise ApiError("validation_error", "The body is not valid JSON") from None
+    null = _null_in(content, "")
+    if null is not None:
+        raise ApiError("validation_error", f"{null or 'body'}: null is not allowed")
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_input=False)
+        raise ApiError("validation_error", "; ".join(map(_problem, problems))) from None
+
+
+def _problem(problem: ErrorDetails) -> str:
+    return f"{'.'.join(map(str, problem['loc'])) or 'body'}: {problem['msg']}"
+
+
+def _null_in(value: object, path: str) -> str | None:
+    """The path of the first null, or None."""
+    match value:
+        case None:
+            return path
+        case dict():
+            items = [(f"{path}.{key}".lstrip("."), item) for key, item in value.items()]
+        case list():
+            items = [(f"{path}.{index}".lstrip("."), item) for index, item in enumerate(value)]
+        case _:
+            return None
+    return next((found for name, item in items if (found := _null_in(item, name)) is not None), None)
+
+
+def page_of(request: Request) -> tuple[int, str | None]:
+    """`limit` and `cursor` of a list request."""
+    query = request.query_params
+    text = query.get("limit", str(_DEFAULT_LIMIT))
+    limit = int(text) if text.isdecimal() and len(text) <= 3 else 0
+    if limit not in _LIMITS:
+        raise ApiError("validation_error", f"limit: must be {_LIMITS.start} to {_LIMITS.stop - 1}")
+    cursor = query.get("cursor")
+    if cursor == "":
+        raise ApiError("validation_error", "cursor: must not be empty")
+    return limit, cursor

@@ -1,0 +1,27 @@
+"""Settings of the simulator, read from `SIMULATOR_*` in the environment."""
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class SimulatorSettings(BaseSettings):
+    """How the simulated provider behaves when a prompt asks for nothing special. Times are in seconds."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SIMULATOR_", env_ignore_empty=True, frozen=True, extra="ignore"
+    )
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8090, ge=0, le=65535, description="0 takes any free port")
+    api_key: SecretStr | None = Field(default=None, description="unset: every non-empty key is accepted")
+    seed: int = Field(default=0, description="of all content that is made up")
+
+    # A demo should be watchable and yet over soon; real runs take 7 s to 7 h.
+    duration_seconds: float = Field(default=2.0, ge=0, allow_inf_nan=False)
+    # The real v1 blocks 10-60 s here while the machine boots.
+    create_seconds: float = Field(default=0.1, ge=0, allow_inf_nan=False)
+    # A cancel is taken at once and takes effect later, 1-3 s on the real API.
+    cancel_seconds: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    heartbeat_seconds: float = Field(default=15.0, gt=0, allow_inf_nan=False)
+    # Wait before the second try of a webhook, doubled for every further one.
+    webhook_backoff_seconds: float = Field(default=0.5, ge=0, allow_inf_nan=False)

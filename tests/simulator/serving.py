@@ -1,0 +1,120 @@
+"""Serves applications on free ports, and the requests that most tests begin with."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import uvicorn
+from starlette.types import ASGIApp
+
+from deploy.local.simulator import SimulatorSettings, create_app
+from tests.support.eventually import eventually
+
+REPOSITORY = "https://github.com/acme/widgets"
+SECRET = "a-webhook-secret-of-at-least-32-characters"
+QUICK: dict[str, Any] = {
+    "create_seconds": 0,
+    "duration_seconds": 0.05,
+    "cancel_seconds": 0.05,
+    "webhook_backoff_seconds": 0.01,
+}
+FOREVER = "[[sim:slow=600]]"
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp) -> AsyncIterator[str]:
+    """Serve in a thread of its own, as clients of a real server would find it; gives the base URL.
+
+    The socket listens before the server runs, so nobody has to wait for it.
+    """
+    listener = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    try:
+        yield url
+    finally:
+        server.should_exit = True
+        await asyncio.to_thread(thread.join)
+
+
+@asynccontextmanager
+async def simulator(**settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A client, with a key, of a simulator with these settings, quick where they say nothing."""
+    app = create_app(SimulatorSettings(**{**QUICK, **settings}))
+    async with serving(app) as url, httpx.AsyncClient(base_url=url, auth=("key", "")) as client:
+        yield client
+
+
+def v0_body(text: str = "Add a README", **fields: Any) -> dict[str, Any]:
+    return {"prompt": {"text": text}, "source": {"repository": REPOSITORY, "ref": "main"}, **fields}
+
+
+def v1_body(text: str = "Add a README", **fields: Any) -> dict[str, Any]:
+    return {"prompt": {"text": text}, "repos": [{"url": REPOSITORY, "startingRef": "main"}], **fields}
+
+
+async def create_v0(client: httpx.AsyncClient, text: str = "Add a README", **fields: Any) -> dict[str, Any]:
+    return json_of(await client.post("/v0/agents", json=v0_body(text, **fields)), 201)
+
+
+async def create_v1(client: httpx.AsyncClient, text: str = "Add a README", **fields: Any) -> dict[str, Any]:
+    return json_of(await client.post("/v1/agents", json=v1_body(text, **fields)), 201)
+
+
+def run_path(created: dict[str, Any]) -> str:
+    """The path of the run that a create or a further run on v1 answered with."""
+    return f"/v1/agents/{created['run']['agentId']}/runs/{created['run']['id']}"
+
+
+async def agent_when(client: httpx.AsyncClient, agent_id: str, status: str) -> dict[str, Any]:
+    """The v0 agent once it has reached the status."""
+    return await _when(client, f"/v0/agents/{agent_id}", status)
+
+
+async def run_when(client: httpx.AsyncClient, created: dict[str, Any], status: str) -> dict[str, Any]:
+    """The v1 run once it has reached the status."""
+    return await _when(client, run_path(created), status)
+
+
+async def run_ended(client: httpx.AsyncClient, created: dict[str, Any]) -> dict[str, Any]:
+    """The v1 run once it has ended, in whatever way."""
+
+    async def ended() -> dict[str, Any]:
+        found = json_of(await client.get(run_path(created)))
+        assert found["status"] not in ("CREATING", "RUNNING")
+        return found
+
+    return await eventually(ended)
+
+
+async def _when(client: httpx.AsyncClient, path: str, status: str) -> dict[str, Any]:
+    async def reached() -> dict[str, Any]:
+        found = json_of(await client.get(path))
+        assert found["status"] == status
+        return found
+
+    return await eventually(reached)
+
+
+async def stats(client: httpx.AsyncClient) -> dict[str, Any]:
+    return json_of(await client.get("/_sim/stats"))
+
+
+def json_of(response: httpx.Response, status: int = 200) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    content: dict[str, Any] = response.json()
+    return content
+
+
+def refusal(response: httpx.Response, status: int, code: str) -> str:
+    """The message of a refusal that has to have this status and code."""
+    error = json_of(response, status)["error"]
+    assert error["code"] == code
+    message: str = error["message"]
+    return message

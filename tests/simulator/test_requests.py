@@ -1,0 +1,149 @@
+"""Keys and bodies: what is let in, and how the rest is turned away."""
+
+import base64
+from typing import Any
+
+import pytest
+
+from tests.simulator.serving import REPOSITORY, json_of, refusal, simulator, v0_body, v1_body
+
+BOTH = pytest.mark.parametrize("version", ["v0", "v1"])
+
+
+@BOTH
+async def test_a_key_is_taken_as_basic_user_name_and_as_bearer(version: str) -> None:
+    async with simulator(api_key="secret") as client:
+        basic = base64.b64encode(b"secret:").decode()
+        for header in (f"Basic {basic}", "Bearer secret"):
+            response = await client.get(f"/{version}/me", headers={"Authorization": header}, auth=None)
+            assert json_of(response)["apiKeyName"]
+
+
+@pytest.mark.parametrize("header", ["", "Bearer wrong", "Basic !!", "Bearer ", "Digest secret"])
+async def test_a_bad_key_gets_the_live_apis_flat_401(header: str) -> None:
+    async with simulator(api_key="secret") as client:
+        response = await client.get("/v1/agents", headers={"Authorization": header}, auth=None)
+        assert response.status_code == 401
+        assert response.json() == {"code": "error", "message": "Invalid User API Key"}
+
+
+async def test_any_key_is_good_when_none_is_set_but_no_key_is_not() -> None:
+    async with simulator() as client:
+        assert (await client.get("/v1/me", auth=("anything", ""))).status_code == 200
+        assert (await client.get("/v1/me", auth=None)).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "named"),
+    [
+        ("/v0/agents", v0_body(name="x"), "name"),
+        ("/v0/agents", v0_body(model=None), "model"),
+        ("/v0/agents", v0_body(target={"branchName": None}), "target.branchName"),
+        ("/v0/agents", v0_body(target={"autoCreatePr": "true"}), "target.autoCreatePr"),
+        ("/v0/agents", v0_body(target={"autoCreatePR": True}), "target.autoCreatePR"),
+        ("/v0/agents", v0_body(webhook={"url": "https://x.example/h", "secret": "short"}), "webhook.secret"),
+        ("/v0/agents", v0_body(webhook={"url": "ftp://x.example/h"}), "webhook.url"),
+        ("/v0/agents", v0_body(webhook={"url": "https://x.example/" + "a" * 2048}), "webhook.url"),
+        ("/v0/agents", {"prompt": {"text": "x"}, "source": {}}, "source.repository"),
+        ("/v0/agents", {"prompt": {"text": "x"}, "source": {"repository": "acme/w"}}, "source.repository"),
+        ("/v1/agents", v1_body(webhook={"url": "https://x.example/h"}), "webhook"),
+        ("/v1/agents", v1_body(autoCreatePr=True), "autoCreatePr"),
+        ("/v1/agents", v1_body(model=None), "model"),
+        ("/v1/agents", v1_body(agentId="bc-1"), "agentId"),
+        ("/v1/agents", v1_body(name="x" * 101), "name"),
+        ("/v1/agents", v1_body(mode="ask"), "mode"),
+        ("/v1/agents", {"prompt": {"text": "x"}, "repos": [{"startingRef": "main"}]}, "repos.0.url"),
+        ("/v1/agents", {"prompt": {"text": ""}}, "prompt.text"),
+        ("/v1/agents", {"repos": []}, "prompt"),
+        ("/v1/agents", {"prompt": {"text": "x", "images": [{"data": "aGk="}]}}, "prompt.images.0"),
+        ("/v1/agents", {"prompt": {"text": "x"}, "mcpServers": [{"name": "m"}]}, "mcpServers.0"),
+    ],
+)
+async def test_a_body_that_breaks_the_rules_is_refused_by_field(
+    path: str, body: dict[str, Any], named: str
+) -> None:
+    async with simulator() as client:
+        message = refusal(await client.post(path, json=body), 400, "validation_error")
+        assert f"{named}:" in message
+
+
+@BOTH
+async def test_no_body_and_broken_json_are_told_apart(version: str) -> None:
+    async with simulator() as client:
+        refusal(await client.post(f"/{version}/agents"), 400, "missing_body")
+        refusal(await client.post(f"/{version}/agents", content=b"{"), 400, "validation_error")
+
+
+async def test_every_documented_field_of_a_create_is_accepted() -> None:
+    image = {"width": 10, "height": 10}
+    old = v0_body(
+        model="default",
+        target={"autoCreatePr": True, "branchName": "feature/x", "skipReviewerRequest": True},
+        webhook={"url": "http://127.0.0.1:9/hook"},
+    )
+    old["prompt"]["images"] = [{"data": "aGk=", "dimension": image}]
+    new = v1_body(
+        model={"id": "composer-2", "params": [{"id": "fast", "value": "true"}]},
+        name="README",
+        env={"type": "cloud"},
+        workOnCurrentBranch=False,
+        autoCreatePR=True,
+        skipReviewerRequest=True,
+        envVars={"TOKEN": "x"},
+        mcpServers=[{"name": "a", "command": "npx"}, {"name": "b", "url": "https://mcp.example/sse"}],
+        customSubagents=[{"name": "s", "description": "d", "prompt": "p", "model": "inherit"}],
+        mode="plan",
+    )
+    new["prompt"]["images"] = [{"data": "aGk=", "mimeType": "image/png"}, {"url": "https://x.example/i.png"}]
+    async with simulator() as client:
+        json_of(await client.post("/v0/agents", json=old), 201)
+        agent = json_of(await client.post("/v1/agents", json=new), 201)["agent"]
+        assert agent["name"] == "README"
+        assert agent["skipReviewerRequest"] is True
+        assert agent["customSubagents"][0]["name"] == "s"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "code"),
+    [
+        ("/v0/agents", v0_body(model="gpt-1"), "invalid_model"),
+        ("/v1/agents", v1_body(model={"id": "gpt-1"}), "invalid_model"),
+        ("/v0/agents", v0_body(target={"branchName": "a..b"}), "invalid_branch_name"),
+    ],
+)
+async def test_a_model_or_branch_that_will_not_do_has_its_own_code(
+    path: str, body: dict[str, Any], code: str
+) -> None:
+    async with simulator() as client:
+        refusal(await client.post(path, json=body), 400, code)
+
+
+async def test_the_models_on_offer_can_be_asked_for_in_both_versions() -> None:
+    async with simulator() as client:
+        old = json_of(await client.get("/v0/models"))["models"]
+        new = json_of(await client.get("/v1/models"))["items"]
+        assert old[0] == "default"
+        assert {model["id"] for model in new} == set(old[1:])
+        aliased = next(model for model in new if model["aliases"])
+        body = v1_body(model={"id": aliased["aliases"][0]})
+        json_of(await client.post("/v1/agents", json=body), 201)
+
+
+async def test_a_path_that_does_not_exist_answers_like_the_live_router() -> None:
+    async with simulator() as client:
+        response = await client.get("/v1/agent")
+        assert (response.status_code, response.json()) == (404, {"message": "Route GET:/v1/agent not found"})
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "cursor=", "cursor=nonsense"])
+@BOTH
+async def test_a_bad_page_is_refused(version: str, query: str) -> None:
+    async with simulator() as client:
+        refusal(await client.get(f"/{version}/agents?{query}"), 400, "validation_error")
+
+
+async def test_the_repository_of_a_pull_request_is_enough_on_v0() -> None:
+    source = {"prUrl": f"{REPOSITORY}/pull/7"}
+    async with simulator() as client:
+        response = await client.post("/v0/agents", json={"prompt": {"text": "x"}, "source": source})
+        assert json_of(response, 201)["source"]["repository"] == REPOSITORY
