@@ -5,14 +5,14 @@ class ProviderError(Exception):
     """A call to the provider did not succeed.
 
     Args:
-        code: the provider's own code (`agent_busy`, `usage_limit_exceeded`, …), or `timeout`, `network_error`,
-            `bad_response` for what never reached a proper answer, or `unknown`.
+        code: the provider's own code (`agent_busy`, `usage_limit_exceeded`, …), or `timeout`,
+            `network_error`, `bad_response` where no proper answer came, or `unknown`.
         message: safe to show; holds no secret.
         status: HTTP status, None when there was no answer.
         retryable: the same call may succeed later without anybody changing anything.
         outcome_known: False when the call may have taken effect although no answer says so.
         retry_after: seconds that the provider asked to wait, if it did.
-        billing: the account must be changed by its owner (plan, usage limit); every other call will be refused too.
+        billing: the account must be changed by its owner (plan, usage limit); every call will be refused.
     """
 
     def __init__(

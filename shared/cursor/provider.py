@@ -22,9 +22,9 @@ class WebhookTarget:
 class AgentRequest:
     """One agent to create.
 
-    `agent_id` is chosen by the caller, `bc-<uuid>`, the same for every try of one attempt; v1 makes the create
-    idempotent with it, v0 ignores it. `branch_name` is the marker by which v0 finds an agent again; v1 has no
-    such field. `model` None leaves the choice to the provider.
+    `agent_id` is chosen by the caller, `bc-<uuid>`, the same for every try of one attempt; v1 makes the
+    create idempotent with it, v0 ignores it. `branch_name` is the marker by which v0 finds an agent again; v1
+    has no such field. `model` None leaves the choice to the provider.
     """
 
     agent_id: str
@@ -91,7 +91,10 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class StreamEvent:
-    """One event of a run's stream. `id` resumes the stream after it; None where the provider gives none."""
+    """One event of a run's stream. `id`, given back as `after`, resumes the stream behind it.
+
+    Of an event that has none of its own it is the latest before it; None before the first.
+    """
 
     id: str | None
     kind: str
@@ -99,12 +102,12 @@ class StreamEvent:
 
 
 class Provider(Protocol):
-    """The Cloud Agents API. Every method raises `ProviderError` and nothing else for what goes wrong outside."""
+    """The Cloud Agents API. Whatever goes wrong outside is a `ProviderError`, and nothing else."""
 
     version: ApiVersion
 
     async def create(self, request: AgentRequest) -> AgentSnapshot:
-        """Create the agent, one POST. On v1 an agent that exists already under `agent_id` is read and returned.
+        """Create the agent, one POST. On v1 an agent that exists already under `agent_id` is read and given.
 
         A `ProviderError` with `outcome_known=False` means that the agent may or may not exist.
         """
@@ -112,10 +115,15 @@ class Provider(Protocol):
     async def find(self, request: AgentRequest, *, since: datetime) -> AgentSnapshot | None:
         """The agent of an earlier create with this request, or None if there is no trace of it.
 
-        v1 reads it by `agent_id`; v0 lists agents, newest first, back to `since`, and looks for `branch_name`.
+        v1 reads it by `agent_id`; v0 lists agents, newest first, back to `since`, and looks for
+        `branch_name`. `since` needs no allowance for the provider's clock.
         """
 
-    async def get(self, agent_id: str, run_id: str | None) -> AgentSnapshot: ...
+    async def get(self, agent_id: str, run_id: str | None) -> AgentSnapshot:
+        """The agent by one of its runs, the latest if None (v0 knows none). `agent_not_found` if it is gone.
+
+        On v1 the `url` is told only where `run_id` is None.
+        """
 
     async def stop(self, agent_id: str, run_id: str | None) -> None:
         """Ask for the stop. Returns when the provider took the request or the agent had ended already;
@@ -124,13 +132,18 @@ class Provider(Protocol):
     async def usage(self, agent_id: str, run_id: str | None) -> AgentUsage | None:
         """None where the provider does not report it (v0, or not enabled for the account)."""
 
-    async def conversation(self, agent_id: str) -> list[Message]: ...
+    async def conversation(self, agent_id: str) -> list[Message]:
+        """What was said, oldest first."""
 
     async def models(self) -> list[Model]: ...
 
     async def me(self) -> Account: ...
 
     def stream(self, agent_id: str, run_id: str, *, after: str | None = None) -> AsyncIterator[StreamEvent]:
-        """Events of a run as they come; ends when the provider says `done` or closes. v0 has none: empty."""
+        """Events of a run as they come, from the one after `after`; v0 has none: empty.
+
+        Ends after the event `done`, or without it when the provider closes: then the run may go on. Close it
+        (`contextlib.aclosing`) when leaving early. A failure says nothing about the run: read it.
+        """
 
     async def aclose(self) -> None: ...

@@ -1,0 +1,284 @@
+"""One HTTP client for the provider: authentication, time limits, one type of error, reads tried again."""
+
+import asyncio
+import base64
+import json
+import random
+import re
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, Protocol
+
+import httpx
+from httpx_sse import EventSource, ServerSentEvent
+
+from shared.cursor.answers import JsonObject, parse_object
+from shared.cursor.errors import ProviderError
+from shared.cursor.refusals import UNKNOWN, refusal
+from shared.cursor.transport import (
+    NETWORK_ERROR,
+    TIMEOUT,
+    TRANSPORT_ERRORS,
+    BoundedStream,
+    cause,
+    checked_address,
+    is_loopback,
+    lost,
+    read_bounded,
+    too_long,
+)
+
+Endpoint = Literal[
+    "create_agent",
+    "get_agent",
+    "list_agents",
+    "stop_agent",
+    "usage",
+    "models",
+    "me",
+    "conversation",
+    "stream",
+]
+Observe = Callable[[str, int | str, float], None]
+
+_CONNECT = 5.0
+_READ = 30.0
+_TOTAL = 45.0  # seconds for one read or stop, all its tries together
+# A v1 create answers when the machine has booted, after 10 to 60 s: giving up earlier makes orphans.
+_CREATE_READ = 120.0
+_CREATE_TOTAL = 150.0
+_STREAM_READ = 75.0  # seconds of silence; the provider sends a heartbeat after 30 s, then every 15 s
+_TRIES = 3
+_BACK_OFF = 0.5  # seconds: the upper bound of the first wait, doubled for each further one
+_LONGEST_WAIT = 5.0  # seconds: what asks for a longer wait is for the caller to wait for
+_THROTTLED_UNTOLD = 5.0  # seconds to hold back after a 429 that does not say how long
+
+
+class RateLimiter(Protocol):
+    """Permission to call, shared by all processes with one key. `endpoint` is `create`, `get` or `list`."""
+
+    async def acquire(self, endpoint: str) -> None:
+        """Wait for the permission; raises `ProviderError` `rate_limit_exceeded` with `retry_after` where that
+        would take too long, and never another error."""
+
+    async def throttled(self, endpoint: str, retry_after: float) -> None:
+        """The provider said that it was too much: hold back for `retry_after` seconds. Raises nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    method: Literal["GET", "POST"]
+    path: str
+    endpoint: Endpoint
+    limit: Literal["create", "get", "list"] = "get"
+    missing: str = UNKNOWN
+    params: Mapping[str, str | int] | None = None
+    content: bytes | None = None
+    read_timeout: float = _READ
+    secrets: tuple[str, ...] = ()
+
+    @property
+    def timeout(self) -> httpx.Timeout:
+        return httpx.Timeout(self.read_timeout, connect=_CONNECT, pool=_CONNECT)
+
+
+class CursorHttp:
+    """Calls below one base URL with one key. What goes wrong outside is a `ProviderError`, whatever it is.
+
+    Args:
+        base_url: `https://api.cursor.com` or whatever stands for it, without the version.
+        api_key: sent as the user of Basic authentication; appears in no error.
+        observe: told of every HTTP exchange: endpoint, status or error code, seconds (to a stream's start).
+        limiter: asked before every exchange, and told of every 429.
+        transport, rng, sleep: for tests.
+
+    Raises:
+        ValueError: the key or the address cannot be used.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        *,
+        observe: Observe | None = None,
+        limiter: RateLimiter | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        rng: random.Random | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        if not re.fullmatch(r"[!-9;-~]+", api_key):
+            raise ValueError(
+                "the provider's API key is empty or holds a space, a colon or a non-ASCII character"
+            )
+        self._observe = observe or (lambda endpoint, status, seconds: None)
+        self._limiter = limiter
+        self._rng = rng or random.Random()
+        self._sleep = sleep
+        self._secrets = (api_key, base64.b64encode(f"{api_key}:".encode()).decode())
+        self._client = httpx.AsyncClient(
+            base_url=checked_address(base_url),
+            auth=httpx.BasicAuth(api_key, ""),
+            headers={"Accept": "application/json", "User-Agent": "cursor-orchestrator"},
+            # Streams and creates hold a connection for long; they must not starve the reads.
+            limits=httpx.Limits(max_connections=1000, max_keepalive_connections=20),
+            transport=transport,
+            trust_env=not is_loopback(base_url),
+        )
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    async def get(
+        self,
+        path: str,
+        *,
+        endpoint: Endpoint,
+        limit: Literal["get", "list"] = "get",
+        missing: str = UNKNOWN,
+        params: Mapping[str, str | int] | None = None,
+    ) -> JsonObject:
+        """Read an object. 5xx and transport errors are tried again, three tries and 45 s in all."""
+        call = _Call("GET", path, endpoint, limit, missing, params)
+        deadline = time.monotonic() + _TOTAL
+        for tried in range(_TRIES):
+            await self._permission(call)
+            try:
+                return parse_object(await self._exchange(call, deadline))
+            except ProviderError as error:
+                wait = self._wait_before_next(error, tried)
+                if wait is None or time.monotonic() + wait >= deadline:
+                    raise
+            await self._sleep(wait)
+        raise AssertionError("the last try returns or raises")
+
+    async def create(self, path: str, body: JsonObject, *, secrets: Iterable[str] = ()) -> bytes:
+        """Send a create, once. `secrets` are what the body holds that no error may repeat."""
+        call = _Call(
+            "POST",
+            path,
+            "create_agent",
+            "create",
+            content=json.dumps(body).encode(),
+            read_timeout=_CREATE_READ,
+            secrets=tuple(secrets),
+        )
+        await self._permission(call)
+        return await self._exchange(call, time.monotonic() + _CREATE_TOTAL)
+
+    async def stop(self, path: str, *, missing: str) -> None:
+        """Send a stop, once; what it answers is of no interest."""
+        call = _Call("POST", path, "stop_agent", missing=missing)
+        await self._permission(call)
+        await self._exchange(call, time.monotonic() + _TOTAL)
+
+    async def events(
+        self, path: str, *, after: str | None, missing: str
+    ) -> AsyncGenerator[ServerSentEvent, None]:
+        """The server-sent events at `path`, from the one after `after`, until they end; one try."""
+        call = _Call(
+            "GET",
+            path,
+            "stream",
+            missing=missing,
+            read_timeout=_STREAM_READ,
+        )
+        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+        if after is not None:
+            headers["Last-Event-ID"] = after
+        await self._permission(call)
+        opening = _Clock()
+        try:
+            async with self._client.stream("GET", path, headers=headers, timeout=call.timeout) as response:
+                if not response.is_success:
+                    raw, _ = await asyncio.wait_for(read_bounded(response), _TOTAL)
+                    self._observe(call.endpoint, response.status_code, opening.seconds)
+                    raise await self._refused(call, response, raw)
+                self._observe(call.endpoint, response.status_code, opening.stop())
+                source = BoundedStream(response.stream)
+                response.stream = source
+                async with aclosing(EventSource(response).aiter_sse()) as events:
+                    async for event in events:
+                        source.unread = 0
+                        yield event
+        except TRANSPORT_ERRORS as exc:
+            error = lost(exc, call.endpoint, changes=call.method == "POST")
+            if not opening.stopped:
+                self._observe(call.endpoint, error.code, opening.seconds)
+            raise error from cause(exc)
+
+    async def _permission(self, call: _Call) -> None:
+        if self._limiter is not None:
+            await self._limiter.acquire(call.limit)
+
+    async def _exchange(self, call: _Call, deadline: float) -> bytes:
+        """One request and the whole of its answer; anything but a 2xx within `deadline` raises."""
+        clock = _Clock()
+        try:
+            async with (
+                asyncio.timeout(deadline - clock.started),
+                self._client.stream(
+                    call.method,
+                    call.path,
+                    params=call.params,
+                    content=call.content,
+                    headers={"Content-Type": "application/json"} if call.content else None,
+                    timeout=call.timeout,
+                ) as response,
+            ):
+                raw, whole = await read_bounded(response)
+        except TRANSPORT_ERRORS as exc:
+            error = lost(exc, call.endpoint, changes=call.method == "POST")
+            self._observe(call.endpoint, error.code, clock.seconds)
+            raise error from cause(exc)
+        self._observe(call.endpoint, response.status_code, clock.seconds)
+        if not response.is_success:
+            raise await self._refused(call, response, raw)
+        if not whole:
+            raise too_long(changes=call.method == "POST")
+        return raw
+
+    async def _refused(self, call: _Call, response: httpx.Response, raw: bytes) -> ProviderError:
+        for secret in (*self._secrets, *call.secrets):
+            raw = raw.replace(secret.encode(), b"***")
+        error = refusal(
+            response.status_code,
+            raw,
+            response.headers,
+            missing=call.missing,
+            changes=call.method == "POST",
+            now=datetime.now(UTC),
+        )
+        if error.status == 429 and not error.billing and self._limiter is not None:
+            untold = error.retry_after is None
+            await self._limiter.throttled(
+                call.limit, _THROTTLED_UNTOLD if untold else error.retry_after or 0.0
+            )
+        return error
+
+    def _wait_before_next(self, error: ProviderError, tried: int) -> float | None:
+        """Seconds until a read is tried again, with full jitter; None if it is not."""
+        passing = error.code in (TIMEOUT, NETWORK_ERROR) or (error.status or 0) >= 500
+        if not (passing and error.retryable) or tried + 1 >= _TRIES:
+            return None
+        wait = max(self._rng.uniform(0.0, _BACK_OFF * 2**tried), error.retry_after or 0.0)
+        return wait if wait <= _LONGEST_WAIT else None
+
+
+class _Clock:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.stopped = False
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    def stop(self) -> float:
+        self.stopped = True
+        return self.seconds

@@ -1,0 +1,162 @@
+"""From the provider's error answers, in their several shapes, to `ProviderError`."""
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from shared.cursor import answers
+from shared.cursor.errors import ProviderError
+
+UNKNOWN = "unknown"
+AGENT_NOT_FOUND = "agent_not_found"
+RUN_NOT_FOUND = "run_not_found"
+AGENT_ID_CONFLICT = "agent_id_conflict"
+RUN_NOT_CANCELLABLE = "run_not_cancellable"
+FEATURE_UNAVAILABLE = "feature_unavailable"
+RATE_LIMIT_EXCEEDED = "rate_limit_exceeded"
+USAGE_LIMIT_EXCEEDED = "usage_limit_exceeded"
+STREAM_EXPIRED = "stream_expired"
+
+RETRY_AFTER_LIMIT = (
+    15 * 60.0
+)  # seconds; a wait that is longer is somebody's mistake, and asking again is cheap
+_MESSAGE_LIMIT = 500
+
+_CODE = re.compile(r"[a-z][a-z0-9_]{1,63}")
+_BY_STATUS = {401: "unauthorized", 410: STREAM_EXPIRED, 429: RATE_LIMIT_EXCEEDED}
+_NOT_FOUND = frozenset({AGENT_NOT_FOUND, RUN_NOT_FOUND, "artifact_not_found", "api_key_not_found"})
+_BILLING_CODES = frozenset({USAGE_LIMIT_EXCEEDED, "plan_required"})
+# The first is said of an account, never of a throttle; the wide one counts where no throttle is meant.
+_BILLING_TEXT = re.compile(r"used all (?:of )?(?:your )?included|usage.based pricing", re.IGNORECASE)
+_BILLING_TEXT_WIDE = re.compile(r"usage limit|spend(?:ing)? limit|upgrade your plan", re.IGNORECASE)
+_MODEL = re.compile(r"\bmodels?\b", re.IGNORECASE)
+_NO_ACCESS = "failed to verify existence of branch"
+_NO_ACCESS_HINT = "usually the provider's GitHub App has no access to the repository"
+_PASSING = frozenset(
+    {"stream_unavailable", "upstream_error", "internal_error", RATE_LIMIT_EXCEEDED, "agent_busy"}
+)
+
+
+def refusal(
+    status: int,
+    raw: bytes,
+    headers: Mapping[str, str],
+    *,
+    missing: str = UNKNOWN,
+    changes: bool = False,
+    now: datetime,
+) -> ProviderError:
+    """The error that an answer other than 2xx stands for.
+
+    Args:
+        raw: its body, which may be anything.
+        missing: the code of a 404 that names none.
+        changes: the call was to change something, so that a 5xx leaves open whether it did.
+        now: against which a `Retry-After` that is a date is measured.
+    """
+    code, message = _read(raw)
+    code, hint = _named(status, code, message, missing)
+    billing = _is_billing(status, code, message)
+    if billing and code in (UNKNOWN, RATE_LIMIT_EXCEEDED):
+        code = USAGE_LIMIT_EXCEEDED
+    return ProviderError(
+        code,
+        f"{message or f'HTTP {status}'}{hint}",
+        status=status,
+        retryable=not billing and _is_retryable(status, code),
+        outcome_known=not changes or _is_final(status, code),
+        retry_after=None if billing else retry_after(headers.get("retry-after"), now),
+        billing=billing,
+    )
+
+
+def stream_failure(data: Mapping[str, object]) -> ProviderError:
+    """The error that an `error` event of a stream stands for; it says nothing about the run itself."""
+    code, message = _fields(data)
+    return ProviderError(code, message or "the stream ended with an error", retryable=code in _PASSING)
+
+
+def retry_after(value: str | None, now: datetime) -> float | None:
+    """Seconds to wait by a `Retry-After` header, which holds seconds or a date; None if it is no use."""
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            moment = parsedate_to_datetime(value)
+        except (ValueError, OverflowError):
+            return None
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        seconds = (moment - now).total_seconds()
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), RETRY_AFTER_LIMIT)
+
+
+def _read(raw: bytes) -> tuple[str, str]:
+    """Code and message of a body: an object under `error`, an object, a text, or no JSON at all."""
+    try:
+        body = answers.parse(raw)
+    except ValueError:
+        return UNKNOWN, _shown(raw[: 4 * _MESSAGE_LIMIT].decode("utf-8", "replace"))
+    match body:
+        case {"error": dict(inner)}:
+            return _fields(inner)
+        case dict():
+            return _fields(body)
+        case str():
+            return UNKNOWN, _shown(body)
+    return UNKNOWN, ""
+
+
+def _fields(body: Mapping[str, object]) -> tuple[str, str]:
+    inner = body.get("error")
+    if isinstance(inner, dict):
+        body = inner
+    texts = {key: value for key, value in body.items() if isinstance(value, str)}
+    named = (texts.get(key, "").strip().lower() for key in ("code", "error"))
+    # "error" as a code is what the live service says when it has none.
+    code = next((word for word in named if _CODE.fullmatch(word) and word != "error"), UNKNOWN)
+    said = (texts.get(key, "") for key in ("message", "error", "detail"))
+    message = _shown(next((text for text in said if text.strip()), ""))
+    help_url = answers.optional_url(body, "helpUrl")
+    return code, f"{message} (see {help_url})" if help_url else message
+
+
+def _shown(text: str) -> str:
+    """One line of printable text of a length that can be shown and logged."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * _MESSAGE_LIMIT]).split())
+    return line if len(line) <= _MESSAGE_LIMIT else line[: _MESSAGE_LIMIT - 1] + "…"
+
+
+def _named(status: int, code: str, message: str, missing: str) -> tuple[str, str]:
+    """The code that says what it is about, and a hint for the reader where the message itself misleads."""
+    if status < 400:
+        return UNKNOWN, " (a redirection; is the address of the API right?)"
+    if _NO_ACCESS in message.lower():
+        return "repository_access", f" ({_NO_ACCESS_HINT})"
+    if status == 400 and code in ("validation_error", UNKNOWN) and _MODEL.search(message):
+        return "invalid_model", ""
+    if status == 404:
+        return (code if code in _NOT_FOUND else missing), ""
+    return (_BY_STATUS.get(status, UNKNOWN) if code == UNKNOWN else code), ""
+
+
+def _is_billing(status: int, code: str, message: str) -> bool:
+    if status == 402 or code in _BILLING_CODES:
+        return True
+    if status not in (400, 403, 429):
+        return False
+    return bool(_BILLING_TEXT.search(message) or (status != 429 and _BILLING_TEXT_WIDE.search(message)))
+
+
+def _is_retryable(status: int, code: str) -> bool:
+    if status == 409:
+        return code == "agent_busy"
+    return status in (408, 425, 429) or (status >= 500 and code != "not_implemented")
+
+
+def _is_final(status: int, code: str) -> bool:
+    """Whether the answer says for certain that the call had no effect."""
+    return (400 <= status < 500 and status != 408) or code == "not_implemented"

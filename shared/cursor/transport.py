@@ -1,0 +1,97 @@
+"""What lies between a call and its bytes: where they go, how many are taken, what it means when they stop."""
+
+from collections.abc import AsyncIterator
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+import httpx
+from httpx_sse import SSEError
+
+from shared.cursor.answers import BAD_RESPONSE, bad_response
+from shared.cursor.errors import ProviderError
+
+TIMEOUT = "timeout"
+NETWORK_ERROR = "network_error"
+
+ANSWER_LIMIT = 5 * 1024 * 1024  # bytes after decompression; of a stream: of one event
+
+TRANSPORT_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError)
+# No connection, no request: these leave no doubt. Everything else can come after the request was sent.
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+
+
+def lost(exc: Exception, endpoint: str, *, changes: bool) -> ProviderError:
+    """The error for an exchange that brought no whole answer.
+
+    The class is named because several of these have no text. Only a failed connection's own text is repeated:
+    others quote what was sent, headers included.
+    """
+    message = f"{type(exc).__name__} in {endpoint}"
+    if isinstance(exc, SSEError | httpx.DecodingError):
+        code = BAD_RESPONSE
+    elif isinstance(exc, httpx.TimeoutException | TimeoutError):
+        code = TIMEOUT
+    else:
+        code = NETWORK_ERROR
+    if isinstance(exc, httpx.ConnectError) and str(exc):
+        message = f"{message}: {str(exc)[:200]}"
+    known = not changes or isinstance(exc, _NEVER_SENT)
+    return ProviderError(code, message, retryable=True, outcome_known=known)
+
+
+def cause(exc: Exception) -> Exception | None:
+    """What may be chained, and so printed with a traceback: not an error that quotes a header."""
+    return None if isinstance(exc, httpx.LocalProtocolError) else exc
+
+
+def too_long(*, changes: bool = False) -> ProviderError:
+    error = bad_response(f"the answer is longer than {ANSWER_LIMIT} bytes")
+    error.outcome_known = not changes
+    return error
+
+
+async def read_bounded(response: httpx.Response) -> tuple[bytes, bool]:
+    """The body up to the limit, and whether that is all of it."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.aiter_bytes():
+        parts.append(part)
+        size += len(part)
+        if size > ANSWER_LIMIT:
+            return b"".join(parts)[:ANSWER_LIMIT], False
+    return b"".join(parts), True
+
+
+class BoundedStream(httpx.AsyncByteStream):
+    """A stream whose reader never holds more than one event of the permitted size; `unread` is in bytes."""
+
+    def __init__(self, stream: httpx.SyncByteStream | httpx.AsyncByteStream) -> None:
+        assert isinstance(stream, httpx.AsyncByteStream)  # as it is for every asynchronous client
+        self._stream = stream
+        self.unread = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self._stream:
+            self.unread += len(part)
+            if self.unread > ANSWER_LIMIT:
+                raise too_long()
+            yield part
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+def checked_address(base_url: str) -> str:
+    parts = urlsplit(base_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise ValueError("the provider's address must be http(s)://host[:port], without credentials")
+    return base_url.rstrip("/")
+
+
+def is_loopback(base_url: str) -> bool:
+    """A proxy of the environment is for the world outside, not for a server on this machine."""
+    host = urlsplit(base_url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,291 @@
+"""The provider by version 1 of the API: a durable agent with an id of our choice, and one run per prompt."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import datetime
+from urllib.parse import quote
+
+from shared.cursor import answers
+from shared.cursor.answers import JsonObject, outcome_open, parse_object
+from shared.cursor.conversation import read_conversation
+from shared.cursor.errors import ProviderError
+from shared.cursor.http import CursorHttp
+from shared.cursor.provider import (
+    Account,
+    AgentRequest,
+    AgentSnapshot,
+    AgentUsage,
+    ApiVersion,
+    Message,
+    Model,
+    StreamEvent,
+)
+from shared.cursor.refusals import (
+    AGENT_ID_CONFLICT,
+    AGENT_NOT_FOUND,
+    FEATURE_UNAVAILABLE,
+    RUN_NOT_CANCELLABLE,
+    RUN_NOT_FOUND,
+    stream_failure,
+)
+from shared.domain.events import AgentStatus
+
+_NAME_LIMIT = 100  # characters; the API refuses more
+
+
+class CursorV1:
+    """`Provider` on `/v1`. The run's status is what counts; the agent's own says whether it is archived."""
+
+    version: ApiVersion = "v1"
+
+    def __init__(self, http: CursorHttp) -> None:
+        self._http = http
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def create(self, request: AgentRequest) -> AgentSnapshot:
+        try:
+            raw = await self._http.create("/v1/agents", _create_body(request))
+        except ProviderError as error:
+            if error.code != AGENT_ID_CONFLICT:
+                raise
+            return await self._adopt(request)
+        with outcome_open():
+            created = parse_object(raw)
+            run = answers.child(created, "run")
+            return _snapshot(answers.child(created, "agent"), run, request.repository)
+
+    async def find(self, request: AgentRequest, *, since: datetime) -> AgentSnapshot | None:
+        try:
+            agent = await self._agent(request.agent_id)
+        except ProviderError as error:
+            if error.status == 404:
+                return None
+            raise
+        _refuse_other_repository(agent, request)
+        return await self._with_latest_run(agent, request.repository)
+
+    async def get(self, agent_id: str, run_id: str | None) -> AgentSnapshot:
+        """See `Provider.get`. By `run_id` it is one call, but tells no `url`; else agent and latest run."""
+        if run_id is None:
+            agent = await self._agent(agent_id)
+            return await self._with_latest_run(agent, _repository(agent))
+        run = await self._run(agent_id, run_id)
+        repository = None
+        if _spans_repositories(run):
+            repository = _repository(await self._agent(agent_id))
+        return _run_snapshot(agent_id, run, repository)
+
+    async def stop(self, agent_id: str, run_id: str | None) -> None:
+        run_id = run_id or answers.optional_name(await self._agent(agent_id), "latestRunId")
+        if run_id is None:
+            raise ProviderError(RUN_NOT_FOUND, "the agent has no run yet", retryable=True)
+        try:
+            await self._http.stop(f"{_run_path(agent_id, run_id)}/cancel", missing=AGENT_NOT_FOUND)
+        except ProviderError as error:
+            if error.code != RUN_NOT_CANCELLABLE:
+                raise
+
+    async def usage(self, agent_id: str, run_id: str | None) -> AgentUsage | None:
+        try:
+            answer = await self._http.get(
+                f"{_agent_path(agent_id)}/usage",
+                endpoint="usage",
+                missing=AGENT_NOT_FOUND,
+                params={} if run_id is None else {"runId": run_id},
+            )
+        except ProviderError as error:
+            if error.code == FEATURE_UNAVAILABLE:
+                return None
+            raise
+        return _usage(answer)
+
+    async def conversation(self, agent_id: str) -> list[Message]:
+        # v1 has no such endpoint of its own; agents made by it answer on this one.
+        return await read_conversation(self._http, agent_id)
+
+    async def models(self) -> list[Model]:
+        answer = await self._http.get("/v1/models", endpoint="models")
+        return [_model(item) for item in answers.children(answer, "items")]
+
+    async def me(self) -> Account:
+        answer = await self._http.get("/v1/me", endpoint="me")
+        return Account(
+            answers.required_text(answer, "apiKeyName"), answers.optional_text(answer, "userEmail")
+        )
+
+    async def stream(
+        self, agent_id: str, run_id: str, *, after: str | None = None
+    ) -> AsyncIterator[StreamEvent]:
+        if after is not None and not (after.isascii() and after.isprintable()):
+            raise ProviderError(
+                "invalid_last_event_id", "the id to resume after is not one of the provider's"
+            )
+        path = f"{_run_path(agent_id, run_id)}/stream"
+        async with aclosing(self._http.events(path, after=after, missing=AGENT_NOT_FOUND)) as events:
+            async for event in events:
+                if not event.data:
+                    continue
+                data = parse_object(event.data.encode())
+                if event.event == "error":
+                    raise stream_failure(data)
+                yield StreamEvent(event.id or None, event.event, data)
+                if event.event == "done":
+                    return
+
+    async def _adopt(self, request: AgentRequest) -> AgentSnapshot:
+        """The agent that holds our id already. Whatever fails on the way, it exists: the outcome is open."""
+        with outcome_open():
+            agent = await self._agent(request.agent_id)
+        _refuse_other_repository(agent, request)
+        with outcome_open():
+            return await self._with_latest_run(agent, request.repository)
+
+    async def _agent(self, agent_id: str) -> JsonObject:
+        return await self._http.get(_agent_path(agent_id), endpoint="get_agent", missing=AGENT_NOT_FOUND)
+
+    async def _run(self, agent_id: str, run_id: str) -> JsonObject:
+        return await self._http.get(
+            _run_path(agent_id, run_id), endpoint="get_agent", missing=AGENT_NOT_FOUND
+        )
+
+    async def _with_latest_run(self, agent: JsonObject, repository: str | None) -> AgentSnapshot:
+        if agent.get("latestRunId") is None:
+            return _without_run(agent)
+        agent_id, run_id = answers.identifier(agent, "id"), answers.identifier(agent, "latestRunId")
+        return _snapshot(agent, await self._run(agent_id, run_id), repository)
+
+
+def _agent_path(agent_id: str) -> str:
+    return f"/v1/agents/{quote(agent_id, safe='')}"
+
+
+def _run_path(agent_id: str, run_id: str) -> str:
+    return f"{_agent_path(agent_id)}/runs/{quote(run_id, safe='')}"
+
+
+def _create_body(request: AgentRequest) -> JsonObject:
+    """What is sent. No key is unknown to the API and none is null: it refuses both."""
+    body: JsonObject = {
+        "prompt": {"text": request.prompt},
+        "agentId": request.agent_id,
+        "repos": [{"url": request.repository, "startingRef": request.ref}],
+        "autoCreatePR": request.auto_create_pr,
+    }
+    if name := request.name.strip()[:_NAME_LIMIT]:
+        body["name"] = name
+    if request.model is not None:
+        body["model"] = {"id": request.model}
+    return body
+
+
+def _repository(agent: JsonObject) -> str | None:
+    """The address of the agent's first repository; "" if it has none, None if that is not said."""
+    if agent.get("repos") is None:
+        return None
+    repositories = answers.children(agent, "repos")
+    return answers.required_text(repositories[0], "url", answers.URL_LIMIT) if repositories else ""
+
+
+def _refuse_other_repository(agent: JsonObject, request: AgentRequest) -> None:
+    repository = _repository(agent)
+    if repository is not None and not answers.same_repository(repository, request.repository):
+        raise ProviderError(AGENT_ID_CONFLICT, "an agent for another repository holds this id", status=409)
+
+
+def _without_run(agent: JsonObject) -> AgentSnapshot:
+    """An agent without a run is one that is still being made, unless it has been put away."""
+    word = answers.required_text(agent, "status", 64)
+    return AgentSnapshot(
+        agent_id=answers.identifier(agent, "id"),
+        status=AgentStatus.CREATING if word == "ACTIVE" else AgentStatus.UNKNOWN,
+        provider_status=word,
+        url=answers.optional_url(agent, "url"),
+        created_at=answers.optional_time(agent, "createdAt"),
+    )
+
+
+def _snapshot(agent: JsonObject, run: JsonObject, repository: str | None) -> AgentSnapshot:
+    snapshot = _run_snapshot(answers.identifier(agent, "id"), run, repository)
+    return replace(
+        snapshot,
+        url=answers.optional_url(agent, "url"),
+        created_at=answers.optional_time(agent, "createdAt") or snapshot.created_at,
+    )
+
+
+def _run_snapshot(agent_id: str, run: JsonObject, repository: str | None) -> AgentSnapshot:
+    status, word = answers.status(run)
+    pushed = _pushed(run, repository)
+    return AgentSnapshot(
+        agent_id=agent_id,
+        status=status,
+        provider_status=word,
+        run_id=answers.identifier(run, "id"),
+        branch=answers.optional_name(pushed, "branch"),
+        pr_url=answers.optional_url(pushed, "prUrl"),
+        summary=answers.optional_text(run, "result", answers.SUMMARY_LIMIT),
+        duration_ms=answers.optional_count(run, "durationMs"),
+        created_at=answers.optional_time(run, "createdAt"),
+    )
+
+
+def _branches(run: JsonObject) -> list[JsonObject]:
+    """What the agent has pushed; it is the agent's and not the run's, but every run shows it."""
+    git = run.get("git")
+    entries = git.get("branches") if isinstance(git, dict) else None
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def _repo_url(entry: JsonObject) -> str:
+    return answers.optional_text(entry, "repoUrl", answers.URL_LIMIT) or ""
+
+
+def _spans_repositories(run: JsonObject) -> bool:
+    entries = _branches(run)
+    return any(not answers.same_repository(_repo_url(entries[0]), _repo_url(entry)) for entry in entries)
+
+
+def _pushed(run: JsonObject, repository: str | None) -> JsonObject:
+    """The entry for `repository` (any, if None): with a pull request before one without, else the first."""
+    ours = [
+        entry
+        for entry in _branches(run)
+        if repository is None or answers.same_repository(_repo_url(entry), repository)
+    ]
+    return next((entry for entry in ours if answers.optional_url(entry, "prUrl")), ours[0] if ours else {})
+
+
+def _usage(answer: JsonObject) -> AgentUsage:
+    """Tokens and cost of what was asked for, which the answer sums up over its runs."""
+    total = answers.child(answer, "totalUsage")
+    # Where the cost stands is in no specification: it has been seen beside the tokens, not within them.
+    costs = [holder["cost"] for holder in (answer, total) if isinstance(holder.get("cost"), dict)]
+    return AgentUsage(
+        input_tokens=answers.count(total, "inputTokens"),
+        output_tokens=answers.count(total, "outputTokens"),
+        total_tokens=answers.count(total, "totalTokens"),
+        cost=_dollars(costs[0]) if costs else None,
+    )
+
+
+def _dollars(cost: object) -> float | None:
+    """What the account is charged; else, where that is not said, what it is worth."""
+    if not isinstance(cost, dict):
+        return None
+    charged = answers.optional_amount(cost, "chargedCents")
+    cents = answers.optional_amount(cost, "rawCostCents") if charged is None else charged
+    return None if cents is None else cents / 100
+
+
+def _model(item: JsonObject) -> Model:
+    name = answers.required_text(item, "id")
+    aliases = item.get("aliases")
+    listed = aliases if isinstance(aliases, list) else []
+    return Model(
+        id=name,
+        display_name=answers.optional_text(item, "displayName") or name,
+        aliases=tuple(alias for alias in listed if isinstance(alias, str)),
+    )
