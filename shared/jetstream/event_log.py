@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 
 # A lost race. One node says the first; a cluster also the second, while the winner is still being stored.
 _CONFLICTS: Final = frozenset({10071, 10164})
+_IN_PROCESS: Final = 10164
 _REMEMBERED: Final = 20_000
 
 
@@ -149,7 +150,7 @@ class JetStreamEventLog:
     ) -> int:
         """Was it an earlier try of this very commit that is in the way?"""
         try:
-            rival = await self._next_after(subject, expected, backoff, wait=refusal.code in _CONFLICTS)
+            rival = await self._next_after(subject, expected, backoff, wait=refusal.code == _IN_PROCESS)
         except (NatsError, TimeoutError) as exc:
             raise LogUnavailableError(f"cannot learn what is stored: {exc!r}") from exc
         if rival is not None:

@@ -76,6 +76,10 @@ class HistoryReader:
         """The oldest message of `subject` above `after`, asked of the leader, so it is never behind."""
         return await self._get({"seq": after + 1, "next_by_subj": subject})
 
+    async def newest(self, subject: str) -> RawMessage | None:
+        """The newest message of `subject`, asked of the leader."""
+        return await self._get({"last_by_subj": subject})
+
     async def at(self, sequence: int) -> RawMessage | None:
         """The message with this sequence, asked of the leader."""
         return await self._get({"seq": sequence})

@@ -33,7 +33,10 @@ class TailBrokenError(Exception):
 
 
 class Tail:
-    """One consumer for the length of its life. Any doubt about a lost message ends it."""
+    """One consumer for the length of its life. Any doubt about a lost message ends it.
+
+    `caught_up`: everything that was in the stream at some moment since it was opened has been given.
+    """
 
     def __init__(self, nc: Client, stream: str, name: str, inbox: str) -> None:
         self._nc = nc
@@ -46,9 +49,13 @@ class Tail:
         self._broken: str | None = None
         self._received = 0
         self._reconnects = nc.stats["reconnects"]
+        self.caught_up = False
+        self._said_caught_up = False
 
     async def batches(self) -> AsyncIterator[list[RawMessage]]:
         """Messages in order, all that have come (at most 500) as soon as there is one.
+
+        Once, an empty batch may say that the tail has caught up.
 
         Raises:
             TailBrokenError: make a new tail.
@@ -56,6 +63,10 @@ class Tail:
         while True:
             if self._waiting:
                 yield self._take()
+                continue
+            if self.caught_up and not self._said_caught_up:
+                self._said_caught_up = True
+                yield []
                 continue
             if self._asked == 0:
                 await self._pull()
@@ -69,7 +80,9 @@ class Tail:
             self._asked = max(0, self._asked - 1)
         elif status in _PULL_IS_OVER:
             self._asked = 0
-        elif status != "100":
+        elif status == "100":
+            self.caught_up = True  # the broker is idle: there was nothing more to send
+        else:
             self._broken = f"{status} {(message.headers or {}).get('Description', '')}"
         self._news.set()
 
@@ -114,6 +127,7 @@ class Tail:
                 raise TailBrokenError("a message was lost on the way")
             self._received = place.consumer
             message_id = (message.headers or {}).get("Nats-Msg-Id")
+            self.caught_up = self.caught_up or message.metadata.num_pending == 0
             batch.append(RawMessage(place.stream, message.subject, message_id, message.data))
         return batch
 
@@ -133,7 +147,7 @@ async def open_tail(nc: Client, stream: str, *, after: int) -> AsyncIterator[Tai
         inbox, cb=tail.on_message, pending_msgs_limit=-1, pending_bytes_limit=-1
     )
     try:
-        await manager.add_consumer(
+        info = await manager.add_consumer(
             stream,
             ConsumerConfig(
                 name=name,
@@ -145,6 +159,7 @@ async def open_tail(nc: Client, stream: str, *, after: int) -> AsyncIterator[Tai
                 num_replicas=1,
             ),
         )
+        tail.caught_up = not info.num_pending
         yield tail
     finally:
         await _forget(nc, stream, name, subscription)

@@ -1,0 +1,82 @@
+"""A proxy between client and broker that loses chosen answers of the broker."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+Judge = Callable[[bytes], bool]
+
+
+@dataclass
+class LossyProxy:
+    """`lose`: which message bodies to the client are lost. `cut`: break the connection in their place."""
+
+    lose: Judge
+    cut: bool = False
+    url: str = ""
+    lost: int = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: str) -> None:
+        address = urlsplit(target)
+        try:
+            server_reader, server_writer = await asyncio.open_connection(address.hostname, address.port)
+        except OSError:
+            writer.close()
+            return
+        pumps = [
+            asyncio.create_task(_copy(reader, server_writer)),
+            asyncio.create_task(self._copy_answers(server_reader, writer)),
+        ]
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+            writer.close()
+            server_writer.close()
+
+    async def _copy_answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            frame = line
+            if line.startswith((b"MSG ", b"HMSG ")):
+                body = await reader.readexactly(int(line.split()[-1]) + 2)
+                if self.lose(body):
+                    self.lost += 1
+                    if self.cut:
+                        return
+                    continue
+                frame += body
+            writer.write(frame)
+            await writer.drain()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+
+
+@asynccontextmanager
+async def lossy_proxy(target: str, lose: Judge, *, cut: bool = False) -> AsyncIterator[LossyProxy]:
+    """A proxy in front of the broker at `target`; connect to its `url`."""
+    proxy = LossyProxy(lose, cut)
+    connections: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(proxy.serve(reader, writer, target))
+        connections.add(task)
+        task.add_done_callback(connections.discard)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=4 * 1024 * 1024)
+    proxy.url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield proxy
+    finally:
+        server.close()
+        for task in list(connections):
+            task.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(*connections, return_exceptions=True)
