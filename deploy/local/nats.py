@@ -43,6 +43,7 @@ class NatsServer:
         name: str = "nats",
         cluster: str = "",
         ready_seconds: float = READY_SECONDS,
+        log: Path | None = None,
     ) -> None:
         self.folder = folder.resolve()
         self.name = name
@@ -51,6 +52,7 @@ class NatsServer:
         self._sync_interval = sync_interval
         self._cluster = cluster
         self._ready_seconds = ready_seconds
+        self._log = log or self.folder / "nats.log"
         self._child: Child | None = None
 
     @property
@@ -83,13 +85,13 @@ class NatsServer:
 
     def prepare(self) -> ProcessSpec:
         """Writes the configuration file and says how to run the server on it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         file = self.folder / "nats.conf"
         file.write_text(self.configuration())
         return ProcessSpec(
             name=self.name,
             argv=[find_binary(), "--config", str(file)],
-            log=self.folder / "nats.log",
+            log=self._log,
             probe=self.is_healthy,
             death_signal=signal.SIGTERM,
             port=self.port,

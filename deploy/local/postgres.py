@@ -34,10 +34,13 @@ class PostgresServer:
     cut.
     """
 
-    def __init__(self, folder: Path, *, port: int | None = None, durable: bool = True) -> None:
+    def __init__(
+        self, folder: Path, *, port: int | None = None, durable: bool = True, log: Path | None = None
+    ) -> None:
         self.folder = folder.resolve()
         self.port = port or free_port()
         self._durable = durable
+        self._log = log or self.folder / "postgres.log"
         self._child: Child | None = None
 
     @property
@@ -69,7 +72,7 @@ class PostgresServer:
             name="postgres",
             argv=[str(_install() / "bin" / "postgres"), "-D", str(self.data), *self._options()],
             env=_environment(),
-            log=self.folder / "postgres.log",
+            log=self._log,
             probe=self.is_ready,
             identity=identity,
             stop_signal=signal.SIGINT,  # "fast": ends the sessions, writes a checkpoint, goes
