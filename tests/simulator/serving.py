@@ -1,10 +1,9 @@
 """Serves applications on free ports, and the requests that most tests begin with."""
 
-import asyncio
 import socket
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import httpx
@@ -25,8 +24,8 @@ QUICK: dict[str, Any] = {
 FOREVER = "[[sim:slow=600]]"
 
 
-@asynccontextmanager
-async def serving(app: ASGIApp) -> AsyncIterator[str]:
+@contextmanager
+def serving(app: ASGIApp) -> Iterator[str]:
     """Serve in a thread of its own, as clients of a real server would find it; gives the base URL.
 
     The socket listens before the server runs, so nobody has to wait for it.
@@ -40,15 +39,16 @@ async def serving(app: ASGIApp) -> AsyncIterator[str]:
         yield url
     finally:
         server.should_exit = True
-        await asyncio.to_thread(thread.join)
+        thread.join()
 
 
 @asynccontextmanager
 async def simulator(**settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client, with a key, of a simulator with these settings, quick where they say nothing."""
     app = create_app(SimulatorSettings(**{**QUICK, **settings}))
-    async with serving(app) as url, httpx.AsyncClient(base_url=url, auth=("key", "")) as client:
-        yield client
+    with serving(app) as url:
+        async with httpx.AsyncClient(base_url=url, auth=("key", "")) as client:
+            yield client
 
 
 def v0_body(text: str = "Add a README", **fields: Any) -> dict[str, Any]:

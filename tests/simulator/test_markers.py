@@ -1,5 +1,6 @@
 """Behaviour asked for in the prompt."""
 
+import httpx
 import pytest
 
 from deploy.local.simulator.errors import CODES
@@ -82,11 +83,12 @@ async def test_nochange_finishes_with_a_summary_but_without_branch_and_pull_requ
 
 
 @pytest.mark.parametrize("code", sorted(set(CODES) - {"unauthorized"}))
-async def test_refuse_answers_the_create_with_the_code_and_its_status(code: str) -> None:
-    async with simulator() as client:
-        response = await client.post("/v1/agents", json=v1_body(f"No [[sim:refuse={code}]]"))
-        refusal(response, CODES[code][0], code)
-        assert (await stats(client))["creates"] == 0
+async def test_refuse_answers_the_create_with_the_code_and_its_status(
+    shared_client: httpx.AsyncClient, code: str
+) -> None:
+    response = await shared_client.post("/v1/agents", json=v1_body(f"No [[sim:refuse={code}]]"))
+    refusal(response, CODES[code][0], code)
+    assert (await stats(shared_client))["creates"] == 0
 
 
 async def test_refusals_carry_what_clients_need_to_act_on_them() -> None:
@@ -105,11 +107,12 @@ async def test_refusals_carry_what_clients_need_to_act_on_them() -> None:
     "marker",
     ["explode", "fail=two", "fail=", "slow", "slow=-1", "slow=nan", "expire=1", "refuse=nothing", "refuse"],
 )
-async def test_a_marker_that_makes_no_sense_is_refused_by_name(marker: str) -> None:
-    async with simulator() as client:
-        response = await client.post("/v1/agents", json=v1_body(f"x [[sim:{marker}]]"))
-        message = refusal(response, 400, "validation_error")
-        assert f"[[sim:{marker.rstrip('=')}]]" in message
+async def test_a_marker_that_makes_no_sense_is_refused_by_name(
+    shared_client: httpx.AsyncClient, marker: str
+) -> None:
+    response = await shared_client.post("/v1/agents", json=v1_body(f"x [[sim:{marker}]]"))
+    message = refusal(response, 400, "validation_error")
+    assert f"[[sim:{marker.rstrip('=')}]]" in message
 
 
 async def test_what_an_agent_says_and_names_is_free_of_markers() -> None:

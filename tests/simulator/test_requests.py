@@ -3,6 +3,7 @@
 import base64
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.simulator.serving import REPOSITORY, json_of, refusal, simulator, v0_body, v1_body
@@ -19,12 +20,11 @@ async def test_a_key_is_taken_as_basic_user_name_and_as_bearer(version: str) -> 
             assert json_of(response)["apiKeyName"]
 
 
-@pytest.mark.parametrize("header", ["", "Bearer wrong", "Basic !!", "Bearer ", "Digest secret"])
-async def test_a_bad_key_gets_the_live_apis_flat_401(header: str) -> None:
-    async with simulator(api_key="secret") as client:
-        response = await client.get("/v1/agents", headers={"Authorization": header}, auth=None)
-        assert response.status_code == 401
-        assert response.json() == {"code": "error", "message": "Invalid User API Key"}
+@pytest.mark.parametrize("header", ["", "Bearer wrong", "Basic !!", "Basic c2VjcmV0IQ==", "Digest secret"])
+async def test_a_bad_key_gets_the_live_apis_flat_401(shared_client: httpx.AsyncClient, header: str) -> None:
+    response = await shared_client.get("/v1/agents", headers={"Authorization": header}, auth=None)
+    assert response.status_code == 401
+    assert response.json() == {"code": "error", "message": "Invalid User API Key"}
 
 
 async def test_any_key_is_good_when_none_is_set_but_no_key_is_not() -> None:
@@ -60,21 +60,19 @@ async def test_any_key_is_good_when_none_is_set_but_no_key_is_not() -> None:
     ],
 )
 async def test_a_body_that_breaks_the_rules_is_refused_by_field(
-    path: str, body: dict[str, Any], named: str
+    shared_client: httpx.AsyncClient, path: str, body: dict[str, Any], named: str
 ) -> None:
-    async with simulator() as client:
-        message = refusal(await client.post(path, json=body), 400, "validation_error")
-        assert f"{named}:" in message
+    message = refusal(await shared_client.post(path, json=body), 400, "validation_error")
+    assert f"{named}:" in message
 
 
 @BOTH
-async def test_no_body_and_broken_json_are_told_apart(version: str) -> None:
-    async with simulator() as client:
-        refusal(await client.post(f"/{version}/agents"), 400, "missing_body")
-        refusal(await client.post(f"/{version}/agents", content=b"{"), 400, "validation_error")
+async def test_no_body_and_broken_json_are_told_apart(shared_client: httpx.AsyncClient, version: str) -> None:
+    refusal(await shared_client.post(f"/{version}/agents"), 400, "missing_body")
+    refusal(await shared_client.post(f"/{version}/agents", content=b"{"), 400, "validation_error")
 
 
-async def test_every_documented_field_of_a_create_is_accepted() -> None:
+async def test_every_documented_field_of_a_create_is_accepted(shared_client: httpx.AsyncClient) -> None:
     image = {"width": 10, "height": 10}
     old = v0_body(
         model="default",
@@ -95,12 +93,11 @@ async def test_every_documented_field_of_a_create_is_accepted() -> None:
         mode="plan",
     )
     new["prompt"]["images"] = [{"data": "aGk=", "mimeType": "image/png"}, {"url": "https://x.example/i.png"}]
-    async with simulator() as client:
-        json_of(await client.post("/v0/agents", json=old), 201)
-        agent = json_of(await client.post("/v1/agents", json=new), 201)["agent"]
-        assert agent["name"] == "README"
-        assert agent["skipReviewerRequest"] is True
-        assert agent["customSubagents"][0]["name"] == "s"
+    json_of(await shared_client.post("/v0/agents", json=old), 201)
+    agent = json_of(await shared_client.post("/v1/agents", json=new), 201)["agent"]
+    assert agent["name"] == "README"
+    assert agent["skipReviewerRequest"] is True
+    assert agent["customSubagents"][0]["name"] == "s"
 
 
 @pytest.mark.parametrize(
@@ -112,38 +109,37 @@ async def test_every_documented_field_of_a_create_is_accepted() -> None:
     ],
 )
 async def test_a_model_or_branch_that_will_not_do_has_its_own_code(
-    path: str, body: dict[str, Any], code: str
+    shared_client: httpx.AsyncClient, path: str, body: dict[str, Any], code: str
 ) -> None:
-    async with simulator() as client:
-        refusal(await client.post(path, json=body), 400, code)
+    refusal(await shared_client.post(path, json=body), 400, code)
 
 
-async def test_the_models_on_offer_can_be_asked_for_in_both_versions() -> None:
-    async with simulator() as client:
-        old = json_of(await client.get("/v0/models"))["models"]
-        new = json_of(await client.get("/v1/models"))["items"]
-        assert old[0] == "default"
-        assert {model["id"] for model in new} == set(old[1:])
-        aliased = next(model for model in new if model["aliases"])
-        body = v1_body(model={"id": aliased["aliases"][0]})
-        json_of(await client.post("/v1/agents", json=body), 201)
+async def test_the_models_on_offer_can_be_asked_for_in_both_versions(
+    shared_client: httpx.AsyncClient,
+) -> None:
+    old = json_of(await shared_client.get("/v0/models"))["models"]
+    new = json_of(await shared_client.get("/v1/models"))["items"]
+    assert old[0] == "default"
+    assert {model["id"] for model in new} == set(old[1:])
+    aliased = next(model for model in new if model["aliases"])
+    body = v1_body(model={"id": aliased["aliases"][0]})
+    json_of(await shared_client.post("/v1/agents", json=body), 201)
 
 
-async def test_a_path_that_does_not_exist_answers_like_the_live_router() -> None:
-    async with simulator() as client:
-        response = await client.get("/v1/agent")
-        assert (response.status_code, response.json()) == (404, {"message": "Route GET:/v1/agent not found"})
+async def test_a_path_that_does_not_exist_answers_like_the_live_router(
+    shared_client: httpx.AsyncClient,
+) -> None:
+    response = await shared_client.get("/v1/agent")
+    assert (response.status_code, response.json()) == (404, {"message": "Route GET:/v1/agent not found"})
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "cursor=", "cursor=nonsense"])
 @BOTH
-async def test_a_bad_page_is_refused(version: str, query: str) -> None:
-    async with simulator() as client:
-        refusal(await client.get(f"/{version}/agents?{query}"), 400, "validation_error")
+async def test_a_bad_page_is_refused(shared_client: httpx.AsyncClient, version: str, query: str) -> None:
+    refusal(await shared_client.get(f"/{version}/agents?{query}"), 400, "validation_error")
 
 
-async def test_the_repository_of_a_pull_request_is_enough_on_v0() -> None:
+async def test_the_repository_of_a_pull_request_is_enough_on_v0(shared_client: httpx.AsyncClient) -> None:
     source = {"prUrl": f"{REPOSITORY}/pull/7"}
-    async with simulator() as client:
-        response = await client.post("/v0/agents", json={"prompt": {"text": "x"}, "source": source})
-        assert json_of(response, 201)["source"]["repository"] == REPOSITORY
+    response = await shared_client.post("/v0/agents", json={"prompt": {"text": "x"}, "source": source})
+    assert json_of(response, 201)["source"]["repository"] == REPOSITORY

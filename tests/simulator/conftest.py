@@ -1,0 +1,22 @@
+"""One simulator for all tests of a module that leave nothing behind which another could see."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from deploy.local.simulator import SimulatorSettings, create_app
+from tests.simulator.serving import QUICK, serving
+
+
+@pytest.fixture(scope="module")
+def shared_url() -> Iterator[str]:
+    with serving(create_app(SimulatorSettings(**QUICK, api_key=SecretStr("secret")))) as url:
+        yield url
+
+
+@pytest.fixture
+async def shared_client(shared_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=shared_url, auth=("secret", "")) as client:
+        yield client

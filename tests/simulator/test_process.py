@@ -1,0 +1,124 @@
+"""The simulator as a process of its own."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from tests.simulator.serving import FOREVER, run_path, v1_body
+
+KEY = ("key", "")
+
+
+def test_it_says_where_it_is_ready_and_stops_cleanly_on_sigterm() -> None:
+    with _process(SIMULATOR_PORT="0") as process:
+        url = _ready_url(process)
+        assert httpx.get(f"{url}/v1/me", auth=KEY).status_code == 200
+        process.terminate()
+        out, err = process.communicate(timeout=10)
+        assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_an_open_stream_does_not_keep_it_from_stopping() -> None:
+    with _process(SIMULATOR_PORT="0") as process:
+        url = _ready_url(process)
+        created = httpx.post(f"{url}/v1/agents", json=v1_body(FOREVER), auth=KEY).json()
+        with httpx.stream("GET", f"{url}{run_path(created)}/stream", auth=KEY) as stream:
+            chunks = stream.iter_text()
+            assert "event: status" in next(chunks)
+            process.terminate()
+            assert "event: done" not in "".join(chunks)
+        assert process.wait(timeout=10) == 0
+
+
+def test_a_create_that_waits_is_cut_off_by_the_stop() -> None:
+    with _process(SIMULATOR_PORT="0", SIMULATOR_CREATE_SECONDS="60") as process:
+        url = _ready_url(process)
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{url}/v1/agents", json=v1_body(), auth=KEY, timeout=0.3)
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as waiting:
+            waiting.sendall(_create_request())
+            _eventually_created(url, 2)
+            process.terminate()
+            assert process.wait(timeout=10) == 0
+
+
+def test_its_settings_come_from_the_environment() -> None:
+    with _process(SIMULATOR_PORT="0", SIMULATOR_API_KEY="right", SIMULATOR_DURATION_SECONDS="0") as process:
+        url = _ready_url(process)
+        assert httpx.get(f"{url}/v1/me", auth=("wrong", "")).status_code == 401
+        assert httpx.get(f"{url}/v1/me", auth=("right", "")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("SIMULATOR_PORT", "many"), ("SIMULATOR_DURATION_SECONDS", "-1")]
+)
+def test_a_bad_setting_is_named_and_ends_it_with_code_2(name: str, value: str) -> None:
+    with _process(**{name: value}) as process:
+        _, err = process.communicate(timeout=20)
+        assert process.returncode == 2
+        assert err.startswith(f"{name}: ")
+
+
+def test_a_port_that_is_taken_is_named_and_ends_it_with_code_2() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        with _process(SIMULATOR_PORT=port) as process:
+            _, err = process.communicate(timeout=20)
+            assert process.returncode == 2
+            assert f"127.0.0.1:{port}" in err
+
+
+@contextmanager
+def _process(**environment: str) -> Iterator[subprocess.Popen[str]]:
+    """The process, which is gone afterwards, however the test went."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SIMULATOR_")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deploy.local.simulator"],
+        env={**clean, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _create_request() -> bytes:
+    """A create as it goes over the wire, for a caller that is in no hurry to read the answer."""
+    body = json.dumps(v1_body()).encode()
+    head = (
+        "POST /v1/agents HTTP/1.1",
+        "Host: simulator",
+        "Authorization: Bearer key",
+        f"Content-Length: {len(body)}",
+    )
+    return "\r\n".join((*head, "", "")).encode() + body
+
+
+def _eventually_created(url: str, number: int) -> None:
+    deadline = time.monotonic() + 10
+    while httpx.get(f"{url}/_sim/stats").json()["creates"] < number:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _ready_url(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    watchdog = threading.Timer(20, process.kill)
+    watchdog.start()
+    line = process.stdout.readline()
+    watchdog.cancel()
+    assert line.startswith("simulator ready http://127.0.0.1:")
+    return line.split()[-1]

@@ -1,0 +1,102 @@
+"""What the simulator tells about itself."""
+
+import asyncio
+
+import httpx
+
+from deploy.local.simulator import SimulatorSettings
+from deploy.local.simulator.agents import NewAgent, Repository
+from deploy.local.simulator.app import Simulator
+from deploy.local.simulator.clock import LoopClock
+from tests.simulator.serving import (
+    FOREVER,
+    REPOSITORY,
+    agent_when,
+    create_v0,
+    create_v1,
+    json_of,
+    run_path,
+    run_when,
+    simulator,
+    stats,
+    v1_body,
+)
+from tests.support.eventually import eventually
+
+
+async def test_it_counts_creates_by_the_first_line_of_the_prompt() -> None:
+    async with simulator() as client:
+        await create_v1(client, "Task: one\nfirst attempt")
+        await create_v0(client, "\nTask: one \nsecond attempt")
+        await create_v1(client, "Task: two")
+        await client.post("/v1/agents", json=v1_body("Task: three", nonsense=1))
+        counted = await stats(client)
+        assert counted["creates"] == 3
+        assert counted["creates_by_prompt"] == {"Task: one": 2, "Task: two": 1}
+
+
+async def test_it_knows_how_many_run_and_how_many_ran_at_most() -> None:
+    async with simulator() as client:
+        made = [await create_v1(client, FOREVER) for _ in range(3)]
+        assert (await stats(client))["running"] == 3
+        await client.delete(f"/v1/agents/{made[0]['agent']['id']}")
+        await client.post(f"/v0/agents/{made[1]['agent']['id']}/stop")
+        await client.post(f"{run_path(made[2])}/cancel")
+        await run_when(client, made[2], "CANCELLED")
+        await run_when(client, await create_v1(client), "FINISHED")
+        counted = await stats(client)
+        assert (counted["running"], counted["max_running"]) == (0, 3)
+
+
+async def test_it_counts_calls_by_route_and_not_its_own_questions() -> None:
+    async with simulator() as client:
+        created = await create_v1(client)
+        await client.get(run_path(created))
+        await client.get(run_path(created))
+        await client.get("/v1/me", auth=None)
+        await stats(client)
+        assert (await stats(client))["calls"] == {
+            "POST /v1/agents": 1,
+            "GET /v1/agents/{id}/runs/{runId}": 2,
+            "GET /v1/me": 1,
+        }
+
+
+async def test_a_reset_forgets_agents_counts_and_spent_failures() -> None:
+    async with simulator() as client:
+        await run_when(client, await create_v1(client, "Task\n[[sim:fail=1]]"), "ERROR")
+        await create_v1(client, FOREVER)
+        json_of(await client.post("/_sim/reset"))
+        counted = await stats(client)
+        assert counted["creates"] == counted["running"] == counted["max_running"] == 0
+        assert counted["creates_by_prompt"] == counted["calls"] == {}
+        assert json_of(await client.get("/v0/agents")) == {"agents": []}
+        await run_when(client, await create_v1(client, "Task\n[[sim:fail=1]]"), "ERROR")
+
+
+async def test_a_create_that_waits_through_a_reset_leaves_the_counts_alone() -> None:
+    async with simulator(create_seconds=0.3) as client:
+        waiting = asyncio.create_task(create_v1(client, "Early"))
+        assert await eventually(lambda: _creates(client)) == 1
+        await client.post("/_sim/reset")
+        await waiting
+        later = await create_v0(client, "Later")
+        await agent_when(client, later["id"], "FINISHED")
+        counted = await stats(client)
+        assert (counted["creates"], counted["running"], counted["max_running"]) == (1, 0, 1)
+
+
+async def test_agents_at_work_cost_timers_and_no_tasks() -> None:
+    simulator = Simulator(SimulatorSettings(duration_seconds=0.2, create_seconds=0), LoopClock())
+    tasks = len(asyncio.all_tasks())
+    for number in range(10_000):
+        simulator.store.create(NewAgent(f"Task {number}", (Repository(REPOSITORY),)))
+    assert simulator.stats.running == 10_000
+    assert len(asyncio.all_tasks()) == tasks
+    await eventually(lambda: simulator.stats.running == 0)
+    assert len(asyncio.all_tasks()) == tasks
+
+
+async def _creates(client: httpx.AsyncClient) -> int:
+    counted: int = (await stats(client))["creates"]
+    return counted

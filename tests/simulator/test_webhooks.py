@@ -1,0 +1,167 @@
+"""The older version's webhooks: what is sent, when, and how often."""
+
+import hashlib
+import hmac
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tests.simulator.serving import (
+    FOREVER,
+    REPOSITORY,
+    SECRET,
+    agent_when,
+    create_v0,
+    serving,
+    simulator,
+    stats,
+)
+from tests.support.eventually import eventually
+
+
+@dataclass
+class Receiver:
+    """Takes webhooks: answers with the next of `answers`, then with 200."""
+
+    url: str = ""
+    answers: list[int] = field(default_factory=list)
+    received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+
+    async def take(self, request: Request) -> Response:
+        self.received.append((dict(request.headers), await request.body()))
+        return Response(status_code=self.answers.pop(0) if self.answers else 200)
+
+    def target(self) -> dict[str, str]:
+        return {"url": self.url, "secret": SECRET}
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    app = Starlette(routes=[Route("/hook", receiver.take, methods=["POST"])])
+    with serving(app) as base:
+        receiver.url = f"{base}/hook"
+        yield receiver
+
+
+async def test_a_finished_agent_is_told_with_the_real_headers_and_a_valid_signature(
+    receiver: Receiver,
+) -> None:
+    async with simulator() as client:
+        created = await create_v0(
+            client,
+            webhook=receiver.target(),
+            target={"autoCreatePr": True, "branchName": "orchestrator/task-1"},
+        )
+        headers, raw = (await _received(receiver, 1))[0]
+        agent = await agent_when(client, created["id"], "FINISHED")
+
+    signature = hmac.new(SECRET.encode(), raw, hashlib.sha256).hexdigest()
+    assert headers["x-webhook-signature"] == f"sha256={signature}"
+    assert headers["x-webhook-event"] == "statusChange"
+    assert headers["x-webhook-id"]
+    assert headers["user-agent"] == "Cursor-Agent-Webhook/1.0"
+    assert headers["content-type"] == "application/json"
+    body = json.loads(raw)
+    assert body.pop("timestamp").endswith("Z")
+    assert body == {
+        "event": "statusChange",
+        "id": created["id"],
+        "status": "FINISHED",
+        "source": {"repository": REPOSITORY, "ref": "main"},
+        "target": {
+            "url": agent["target"]["url"],
+            "branchName": "orchestrator/task-1",
+            "prUrl": agent["target"]["prUrl"],
+        },
+        "summary": agent["summary"],
+    }
+
+
+async def test_an_error_is_told_and_other_ends_are_not(receiver: Receiver) -> None:
+    async with simulator() as client:
+        stopped = await create_v0(client, FOREVER, webhook=receiver.target())
+        await client.post(f"/v0/agents/{stopped['id']}/stop")
+        expired = await create_v0(client, "[[sim:expire]]", webhook=receiver.target())
+        await agent_when(client, expired["id"], "EXPIRED")
+        failed = await create_v0(client, "[[sim:fail]]", webhook=receiver.target())
+        body = json.loads((await _received(receiver, 1))[0][1])
+        assert (body["id"], body["status"]) == (failed["id"], "ERROR")
+        assert "summary" not in body
+        assert (await stats(client))["webhooks"]["sent"] == 1
+
+
+async def test_a_delivery_is_repeated_unchanged_until_it_is_taken(receiver: Receiver) -> None:
+    receiver.answers = [500, 302, 429]
+    async with simulator() as client:
+        await create_v0(client, webhook=receiver.target())
+        received = await _received(receiver, 4)
+        assert len({headers["x-webhook-id"] for headers, _ in received}) == 1
+        assert len({raw for _, raw in received}) == 1
+        await _counted(client, sent=1, attempts=4, delivered=1, failed=0)
+
+
+async def test_a_delivery_is_given_up_after_six_tries(receiver: Receiver) -> None:
+    receiver.answers = [503] * 10
+    async with simulator(webhook_backoff_seconds=0.001) as client:
+        await create_v0(client, webhook=receiver.target())
+        await _counted(client, sent=1, attempts=6, delivered=0, failed=1)
+        assert len(receiver.received) == 6
+
+
+async def test_a_receiver_that_cannot_be_reached_counts_as_a_failed_try() -> None:
+    async with simulator(webhook_backoff_seconds=0.001) as client:
+        await create_v0(client, webhook={"url": "http://127.0.0.1:1/hook", "secret": SECRET})
+        await _counted(client, sent=1, attempts=6, delivered=0, failed=1)
+
+
+async def test_without_a_secret_there_is_no_signature(receiver: Receiver) -> None:
+    async with simulator() as client:
+        await create_v0(client, webhook={"url": receiver.url})
+        assert "x-webhook-signature" not in (await _received(receiver, 1))[0][0]
+
+
+async def test_each_end_of_a_followed_up_agent_is_told_under_an_id_of_its_own(receiver: Receiver) -> None:
+    async with simulator() as client:
+        agent_id = (await create_v0(client, webhook=receiver.target()))["id"]
+        await _received(receiver, 1)
+        await client.post(f"/v0/agents/{agent_id}/followup", json={"prompt": {"text": "More"}})
+        received = await _received(receiver, 2)
+        assert len({headers["x-webhook-id"] for headers, _ in received}) == 2
+
+
+async def test_many_ends_at_once_are_all_told(receiver: Receiver) -> None:
+    async with _agents_that_end_together(receiver, 100) as client:
+        await _received(receiver, 100)
+        await _counted(client, sent=100, attempts=100, delivered=100, failed=0)
+        assert len({json.loads(raw)["id"] for _, raw in receiver.received}) == 100
+
+
+@asynccontextmanager
+async def _agents_that_end_together(receiver: Receiver, number: int) -> AsyncIterator[httpx.AsyncClient]:
+    async with simulator(duration_seconds=0.2) as client:
+        for index in range(number):
+            await create_v0(client, f"Task {index}", webhook=receiver.target())
+        yield client
+
+
+async def _received(receiver: Receiver, number: int) -> list[tuple[dict[str, str], bytes]]:
+    await eventually(lambda: len(receiver.received) >= number)
+    return receiver.received
+
+
+async def _counted(client: httpx.AsyncClient, **counts: int) -> None:
+    async def seen() -> bool:
+        found = (await stats(client))["webhooks"]
+        assert found == counts
+        return True
+
+    assert await eventually(seen)
