@@ -4,17 +4,22 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 Fact = TypeVar("Fact")
 
 
+@overload
 async def eventually(
-    check: Callable[[], Fact | Awaitable[Fact]],
-    *,
-    timeout: float = 10,  # noqa: ASYNC109 - a check is never cut off half-way; its last word is told
-    interval: float = 0.02,
-) -> Fact:
+    check: Callable[[], Awaitable[Fact]], *, timeout: float = 10, interval: float = 0.02
+) -> Fact: ...
+
+
+@overload
+async def eventually(check: Callable[[], Fact], *, timeout: float = 10, interval: float = 0.02) -> Fact: ...
+
+
+async def eventually(check: Callable[[], Any], *, timeout: float = 10, interval: float = 0.02) -> Any:
     """Calls `check`, plain or async, until it answers something true; gives that answer.
 
     A check that is declared `-> None` consists of assertions alone and has passed when none fails; from any
@@ -28,7 +33,7 @@ async def eventually(
         failure: AssertionError | None = None
         try:
             outcome = check()
-            fact: Fact = await outcome if inspect.isawaitable(outcome) else outcome
+            fact = await outcome if inspect.isawaitable(outcome) else outcome
             if fact or only_asserts:
                 return fact
             said = f"answered {fact!r}"

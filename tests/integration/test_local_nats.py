@@ -1,0 +1,72 @@
+"""The embedded broker: durable, on the loopback interface, itself again after a crash."""
+
+import nats as client
+
+from deploy.local.nats import NatsServer
+from tests.support.eventually import eventually
+from tests.support.servers import nats_cluster, nats_server
+
+
+async def test_it_syncs_every_message_before_it_acknowledges_it(nats: NatsServer) -> None:
+    assert nats.monitor("/jsz?config=true")["config"]["sync_always"] is True
+
+
+async def test_a_weak_broker_can_be_had_to_test_that_it_is_refused() -> None:
+    with nats_server(sync_interval=None) as weak:
+        assert "sync_always" not in weak.monitor("/jsz?config=true")["config"]
+
+
+async def test_it_listens_on_the_loopback_interface_alone(nats: NatsServer) -> None:
+    variables = nats.monitor("/varz")
+    assert (variables["host"], variables["http_host"]) == ("127.0.0.1", "127.0.0.1")
+    assert variables["max_payload"] == 1024 * 1024
+
+
+async def test_what_it_acknowledged_is_there_after_kill_9_and_its_address_is_the_same(
+    nats: NatsServer,
+) -> None:
+    connection = await client.connect(nats.url)
+    stream = connection.jetstream()
+    await stream.add_stream(name="KEPT", subjects=["kept"])
+    await stream.publish("kept", b"1")
+    await connection.close()
+
+    url = nats.url
+    nats.kill()
+    nats.start()
+
+    assert nats.url == url
+    connection = await client.connect(nats.url)
+    assert (await connection.jetstream().get_msg("KEPT", 1)).data == b"1"
+    await connection.close()
+
+
+async def test_a_frozen_server_answers_nothing_until_it_goes_on(nats: NatsServer) -> None:
+    nats.pause()
+    assert not nats.is_healthy()
+    nats.resume()
+    await eventually(nats.is_healthy)
+
+
+async def test_a_cluster_keeps_a_replicated_stream_when_its_leader_is_killed() -> None:
+    with nats_cluster() as cluster:
+        connection = await client.connect(cluster.urls, reconnect_time_wait=0.1, max_reconnect_attempts=-1)
+        stream = connection.jetstream(timeout=10)
+        await stream.add_stream(name="KEPT", subjects=["kept"], num_replicas=3)
+        await stream.publish("kept", b"1")
+
+        leader = cluster.leader_of("KEPT")
+        leader.kill()
+
+        async def another_leads() -> bool:
+            try:
+                return cluster.leader_of("KEPT") is not leader
+            except LookupError:
+                return False
+
+        await eventually(another_leads, timeout=30)
+        assert (await stream.get_msg("KEPT", 1)).data == b"1"
+
+        leader.start()
+        assert leader.is_healthy()
+        await connection.close()
