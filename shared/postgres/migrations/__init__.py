@@ -1,0 +1,1 @@
+"""Numbered, forward-only SQL files; a file that was applied somewhere is never changed again."""
