@@ -1,0 +1,190 @@
+"""What the API reads: plain SQL over the rows of the read side."""
+
+import base64
+import binascii
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+from psycopg import AsyncConnection
+from psycopg.rows import class_row
+
+from shared.postgres.pool import Pool, transact
+from shared.views import View
+
+_ORCHESTRATION: Final = """
+SELECT o.seq, o.view::text,
+       (SELECT coalesce(json_agg(t.view ORDER BY t.position), '[]')::text
+        FROM tasks AS t WHERE t.team_id = o.team_id AND t.orchestration_id = o.id)
+FROM orchestrations AS o WHERE o.team_id = %s AND o.id = %s"""
+_TASKS: Final = "SELECT view::text FROM tasks WHERE team_id = %s AND orchestration_id = %s ORDER BY position"
+_FIRST_PAGE: Final = """
+SELECT created_at, id, view::text FROM orchestrations WHERE team_id = %s
+ORDER BY created_at DESC, id DESC LIMIT %s"""
+_NEXT_PAGE: Final = """
+SELECT created_at, id, view::text FROM orchestrations WHERE team_id = %s AND (created_at, id) < (%s, %s)
+ORDER BY created_at DESC, id DESC LIMIT %s"""
+_COMMITS: Final = """
+SELECT seq, body FROM event_archive
+WHERE team_id = %s AND aggregate_id = %s AND version >= coalesce(
+    (SELECT max(version) FROM event_archive WHERE team_id = %s AND aggregate_id = %s AND version <= %s), 0)
+ORDER BY version LIMIT %s"""
+_AGENT: Final = """
+SELECT team_id AS team, agent_id, attempt_id, task_id, orchestration_id, number, status, provider_status, api_version,
+       run_id, url, model, branch, started_at, ended_at, seq AS sequence
+FROM agents WHERE agent_id = %s ORDER BY seq DESC LIMIT 1"""
+
+
+class BadCursorError(ValueError):
+    """The cursor is not one that a page gave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An orchestration with its tasks in order, as of the sequence of the last commit that changed it."""
+
+    sequence: int
+    orchestration: View
+    tasks: list[View]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some items of a list. `next_cursor` gets the ones behind them, None on the last page."""
+
+    items: list[View]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventsPage:
+    """Some events of a history. `next_cursor` is the `after` of the ones behind them, None when there are none yet."""
+
+    items: list[View]
+    next_cursor: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRow:
+    """One attempt's agent."""
+
+    team: str
+    agent_id: str
+    attempt_id: str
+    task_id: str
+    orchestration_id: str
+    number: int
+    status: str | None
+    provider_status: str | None
+    api_version: str | None
+    run_id: str | None
+    url: str | None
+    model: str | None
+    branch: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    sequence: int
+
+
+class Queries:
+    """Reads on a pool of connections. Every call may raise psycopg.OperationalError: the database is away."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def orchestration(self, team: str, orchestration_id: str) -> Found | None:
+        """The orchestration and its tasks, None if the team has none of this id."""
+        rows = await self._rows(_ORCHESTRATION, (team, orchestration_id))
+        if not rows:
+            return None
+        sequence, view, tasks = rows[0]
+        return Found(sequence, orjson.loads(view), orjson.loads(tasks))
+
+    async def tasks(self, team: str, orchestration_id: str) -> list[View]:
+        """The tasks of an orchestration in order; empty also if the team has none of this id."""
+        return [orjson.loads(view) for (view,) in await self._rows(_TASKS, (team, orchestration_id))]
+
+    async def orchestrations(self, team: str, *, limit: int, cursor: str | None = None) -> Page:
+        """The team's orchestrations, newest first.
+
+        Args:
+            limit: how many at most.
+            cursor: a page's `next_cursor`.
+
+        Raises:
+            BadCursorError: it is not one.
+        """
+        if cursor is None:
+            rows = await self._rows(_FIRST_PAGE, (team, limit + 1))
+        else:
+            rows = await self._rows(_NEXT_PAGE, (team, *_read_cursor(cursor), limit + 1))
+        items = [orjson.loads(view) for _, _, view in rows[:limit]]
+        more = len(rows) > limit
+        return Page(items, _cursor(*rows[limit - 1][:2]) if more else None)
+
+    async def events(self, team: str, orchestration_id: str, *, after: int = 0, limit: int = 100) -> EventsPage:
+        """The history of an orchestration, oldest first, as it stands in the log; empty if there is none.
+
+        Args:
+            after: the version behind which to begin: the aggregate's first event has version 1.
+            limit: how many events at most.
+        """
+        wanted = (team, orchestration_id)
+        rows = await self._rows(_COMMITS, (*wanted, *wanted, after + 1, limit + 1))
+        events = [event for sequence, body in rows for event in _events(sequence, body) if event["version"] > after]
+        return EventsPage(events[:limit], events[limit - 1]["version"] if len(events) > limit else None)
+
+    async def find_agent(self, agent_id: str) -> AgentRow | None:
+        """The agent of this id, whatever its team; the newest attempt, should several have had it."""
+
+        async def work(connection: AsyncConnection[Any]) -> AgentRow | None:
+            async with connection.cursor(row_factory=class_row(AgentRow)) as cursor:
+                await cursor.execute(_AGENT, (agent_id,))
+                return await cursor.fetchone()
+
+        return await transact(self._pool, work)
+
+    async def ping(self) -> None:
+        """Whether the database answers; raises psycopg.OperationalError when it does not."""
+        await self._rows("SELECT 1", ())
+
+    async def _rows(self, statement: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        async def work(connection: AsyncConnection[Any]) -> list[tuple[Any, ...]]:
+            cursor = await connection.execute(statement, values)
+            return await cursor.fetchall()
+
+        return await transact(self._pool, work)
+
+
+def _events(sequence: int, body: bytes) -> list[View]:
+    commit = orjson.loads(body)
+    return [
+        {
+            "sequence": sequence,
+            "version": version,
+            "id": event["id"],
+            "type": event["type"],
+            "occurred_at": event["occurred_at"],
+            "actor": commit["actor"],
+            "command_id": commit["command_id"],
+            "data": event["data"],
+        }
+        for version, event in enumerate(commit["events"], start=commit["version"])
+    ]
+
+
+def _cursor(created_at: datetime, orchestration_id: str) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps([created_at, orchestration_id])).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str) -> tuple[datetime, str]:
+    try:
+        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
+        created_at, orchestration_id = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        at = datetime.fromisoformat(created_at)
+    except (ValueError, TypeError, binascii.Error) as exc:
+        raise BadCursorError("not a cursor that a page gave") from exc
+    if at.tzinfo is None or not isinstance(orchestration_id, str) or "\0" in orchestration_id:
+        raise BadCursorError("not a cursor that a page gave")
+    return at, orchestration_id
