@@ -142,8 +142,8 @@ class Provider(Protocol):
     def stream(self, agent_id: str, run_id: str, *, after: str | None = None) -> AsyncIterator[StreamEvent]:
         """Events of a run as they come, from the one after `after`; v0 has none: empty.
 
-        Ends after the event `done`, or without it when the provider closes: then the run may go on. Close it
-        (`contextlib.aclosing`) when leaving early. A failure says nothing about the run: read it.
+        Ends after the event `done`, or without it when the provider closes: then the run may go on. It may be
+        left at any time. A failure says nothing about the run: read it.
         """
 
     async def aclose(self) -> None: ...

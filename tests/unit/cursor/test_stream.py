@@ -191,7 +191,7 @@ async def test_a_long_stream_of_short_events_has_no_limit_and_can_be_left_at_any
 
     for _ in range(20):
         await anext(events)
-    await events.aclose()  # type: ignore[attr-defined]  # an async generator, as the port says
+    await events.aclose()  # type: ignore[attr-defined]  # what the loop does with one that was left
 
     assert stream.sent >= 20 * 1_000_000
     assert stream.closed
