@@ -182,7 +182,8 @@ time.sleep(600)
     )
     assert parent.stdout is not None
     pid = int(await parent.stdout.readline())
-    assert not _gone(pid)
+    # Until it has become its program, it would find its parent gone by itself.
+    await eventually(lambda: Path(f"/proc/{pid}/comm").read_text() == "sleep\n")
     parent.kill()
     await parent.wait()
     await eventually(lambda: _gone(pid))

@@ -25,8 +25,10 @@ HTTPServer(("127.0.0.1", int(os.environ["@PORT@"])), Handler).serve_forever()
 
 def make_toy_system(folder: Path) -> Path:
     """Lays out a folder to run `python -m deploy.local.up` in, and gives it back."""
-    for name in ("shared/jetstream", "shared/postgres", "services"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    for package in ("shared", "shared/jetstream", "shared/postgres", "services"):
+        (folder / package).mkdir()
+        # A package proper hides the real one, wherever that is installed.
+        (folder / package / "__init__.py").touch()
     (folder / "deploy").symlink_to(Path(deploy.__file__).parent, target_is_directory=True)
     for one_shot in ("shared/jetstream/bootstrap.py", "shared/postgres/migrate.py"):
         (folder / one_shot).write_text("print('toy: done')\n")
