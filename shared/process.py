@@ -13,9 +13,10 @@ from typing import TypeVar
 import uvloop
 from nats.aio.client import Client
 
-from shared.jetstream.bootstrap import verify
-from shared.jetstream.connection import connect
+from shared.jetstream.bootstrap import BrokerSettings, verify
+from shared.jetstream.connection import StoppedError, connect
 from shared.jetstream.errors import TopologyDriftError, WeakBrokerError
+from shared.jetstream.topology import TopologySettings
 from shared.observability.health import Check, Readiness, health_app, http_server
 from shared.observability.logging import configure_logging
 from shared.settings import ServiceSettings
@@ -33,8 +34,8 @@ class Runtime:
     nc: Client
     readiness: Readiness
     stop: asyncio.Event
-    weak_broker: str | None = None
-    """Why the broker may lose acknowledged messages, where the operator allowed that."""
+    is_durable: bool = True
+    """False where the operator allowed a broker that may lose acknowledged messages."""
     _failures: list[BaseException] = field(default_factory=list)
 
     def fail(self, error: BaseException) -> None:
@@ -85,25 +86,19 @@ async def _run(name: str, settings: S, build: Build[S]) -> int:
             _log.info("%s is stopping", name)
             _exit_at_the_limit()
         return EXIT_REFUSED if runtime.failed else 0
-    except _StoppedEarly:
+    except StoppedError:
         return 0
-    except (TopologyDriftError, WeakBrokerError) as exc:
+    except (TopologyDriftError, WeakBrokerError, TimeoutError) as exc:
         _log.error("%s does not start: %s", name, exc)
         return EXIT_REFUSED
-
-
-class _StoppedEarly(Exception):
-    """Asked to stop before the broker was there."""
 
 
 @asynccontextmanager
 async def _runtime(name: str, settings: ServiceSettings, stop: asyncio.Event) -> AsyncIterator[Runtime]:
     nc = await connect(settings.nats_url, name, stop=stop)
-    if nc is None:
-        raise _StoppedEarly
     try:
-        weak = await verify(nc, settings)
-        runtime = Runtime(nc=nc, readiness=Readiness(), stop=stop, weak_broker=weak)
+        is_durable = await verify(nc, _broker_settings(settings))
+        runtime = Runtime(nc=nc, readiness=Readiness(), stop=stop, is_durable=is_durable)
         runtime.readiness.checks["queue"] = _connected(nc)
         async with AsyncExitStack() as stack:
             if settings.health_port is not None:
@@ -114,6 +109,15 @@ async def _runtime(name: str, settings: ServiceSettings, stop: asyncio.Event) ->
             yield runtime
     finally:
         await nc.close()
+
+
+def _broker_settings(settings: ServiceSettings) -> BrokerSettings:
+    return BrokerSettings(
+        nats_url=settings.nats_url,
+        monitor_url=settings.nats_monitor_url,
+        allow_weak_durability=settings.allow_weak_durability,
+        topology=TopologySettings(replicas=settings.nats_replicas, events_max_bytes=settings.events_max_bytes),
+    )
 
 
 def _connected(nc: Client) -> Callable[[], Awaitable[Check]]:

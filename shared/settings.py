@@ -21,6 +21,8 @@ class ServiceSettings(BaseSettings):
     nats_monitor_url: str | None = None
     """Where the broker says how it syncs to disk; needed with one node, see `shared.jetstream.bootstrap`."""
     nats_replicas: int = Field(default=1, ge=1, le=5)
+    events_max_bytes: int = Field(default=2 * 1024**3, gt=0)
+    """Size at which the log takes nothing more; the same for every service and for the bootstrap."""
     allow_weak_durability: bool = False
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     environment: str = "production"

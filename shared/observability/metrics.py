@@ -34,3 +34,13 @@ def observe_provider_call(endpoint: str, status: int | str, seconds: float) -> N
     """Count one call to the provider; `status` is the HTTP status or the name of what went wrong."""
     PROVIDER_CALLS.labels(endpoint, str(status)).inc()
     PROVIDER_SECONDS.labels(endpoint).observe(seconds)
+
+
+class ConsumerMetrics:
+    """Counts how consuming goes; given to every subscription."""
+
+    def processed(self, consumer: str, seconds: float) -> None:
+        QUEUE_SECONDS.labels(consumer).observe(seconds)
+
+    def failed(self, consumer: str, kind: str) -> None:
+        ERRORS.labels(consumer, kind).inc()

@@ -1,0 +1,1 @@
+"""Decides, reconciles, launches agents."""

@@ -1,0 +1,5 @@
+"""`python -m services.dispatcher` runs the dispatcher."""
+
+from services.dispatcher.app import main
+
+main()

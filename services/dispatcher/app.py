@@ -1,0 +1,136 @@
+"""The composition root of the dispatcher."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from nats.aio.client import Client
+from shared.webhooks import WebhookKeys
+
+from services.dispatcher.audit import SlotAudit
+from services.dispatcher.commands import Commands
+from services.dispatcher.launcher import Launcher, WebhookFor
+from services.dispatcher.reconcile import Reconciler
+from services.dispatcher.settings import DispatcherSettings
+from services.dispatcher.slots import SlotPool
+from services.dispatcher.timers import DueTimers
+from shared.command_handler import CommandHandler
+from shared.command_message import Reply
+from shared.cursor.provider import WebhookTarget
+from shared.jetstream.consumer import subscribe, watch_consumers
+from shared.jetstream.event_log import JetStreamEventLog
+from shared.jetstream.kv import JetStreamKeyValue
+from shared.jetstream.publish import JetStreamPublisher
+from shared.jetstream.pull import make_broker
+from shared.jetstream.timers import JetStreamTimers
+from shared.jetstream.topology import (
+    DISPATCHER_COMMANDS,
+    DISPATCHER_QUEUE,
+    DISPATCHER_RECONCILE,
+    DISPATCHER_TIMERS,
+    SLOTS,
+)
+from shared.messages import Ticket
+from shared.observability.metrics import ConsumerMetrics
+from shared.process import Runtime, run
+from shared.provider_client import open_provider
+from shared.system import RandomIds, SystemClock
+
+_COMMAND_WORKERS = 64
+_RECONCILE_WORKERS = 32
+_TIMER_WORKERS = 16
+# An agent may take a minute to be created; more at once than this the provider would not like either.
+_MOST_LAUNCHES = 256
+# A command that fails this often hits a defect; it is parked where it can be seen and sent again.
+_COMMAND_DELIVERIES = 20
+
+
+@asynccontextmanager
+async def build(settings: DispatcherSettings, runtime: Runtime) -> AsyncIterator[None]:
+    """The running dispatcher."""
+    clock, ids, nc = SystemClock(), RandomIds(), runtime.nc
+    handler = CommandHandler(JetStreamEventLog(nc), clock, ids, policy=settings.retry_policy)
+    bucket = JetStreamKeyValue(nc, SLOTS)
+    async with open_provider(settings, nc, clock) as provider, bucket.view() as view:
+        slots = SlotPool(bucket, view, settings.max_concurrent_agents)
+        reconciler = Reconciler(handler, JetStreamPublisher(nc), JetStreamTimers(nc), slots, provider)
+        launcher = Launcher(
+            handler,
+            slots,
+            provider,
+            clock,
+            settle=timedelta(seconds=settings.create_settle_seconds),
+            webhook_for=_webhooks(settings),
+        )
+        commands = Commands(handler, _NatsAnswers(nc))
+        timers = DueTimers(handler, clock, ids)
+        broker = make_broker(settings.nats_url, "dispatcher", grace=settings.stop_seconds)
+        metrics = ConsumerMetrics()
+        subscribe(
+            broker,
+            DISPATCHER_COMMANDS,
+            commands.on_command,
+            workers=_COMMAND_WORKERS,
+            dead_after=_COMMAND_DELIVERIES,
+            observer=metrics,
+        )
+        subscribe(broker, DISPATCHER_RECONCILE, reconciler.on_commit, workers=_RECONCILE_WORKERS, observer=metrics)
+        subscribe(broker, DISPATCHER_TIMERS, timers.on_due, workers=_TIMER_WORKERS, observer=metrics)
+        launches = min(settings.max_concurrent_agents + 2, _MOST_LAUNCHES)
+        for queue in DISPATCHER_QUEUE.values():
+            subscribe(
+                broker,
+                queue,
+                launcher.on_ticket,
+                workers=launches,
+                handler_seconds=None,
+                observer=metrics,
+            )
+        await broker.start()
+        tasks = [
+            asyncio.create_task(SlotAudit(handler, slots).run(settings.slot_audit_seconds), name="slot-audit"),
+            asyncio.create_task(watch_consumers(nc, _CONSUMERS), name="watch-consumers"),
+        ]
+        for task in tasks:
+            runtime.supervise(task)
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await broker.stop()
+
+
+_CONSUMERS = [DISPATCHER_COMMANDS, DISPATCHER_RECONCILE, DISPATCHER_TIMERS, *DISPATCHER_QUEUE.values()]
+
+
+class _NatsAnswers:
+    """`Answers` by core NATS: whoever waits hears it, nobody else needs it."""
+
+    def __init__(self, nc: Client) -> None:
+        self._nc = nc
+
+    async def send(self, reply_to: str, reply: Reply) -> None:
+        await self._nc.publish(reply_to, reply.encode())
+
+
+def _webhooks(settings: DispatcherSettings) -> WebhookFor:
+    """Where the agents of v0 report to; v1 has no webhooks."""
+    keys = WebhookKeys([settings.webhook_secret.get_secret_value()])
+
+    def webhook_for(ticket: Ticket) -> WebhookTarget | None:
+        if settings.cursor_api_version != "v0":
+            return None
+        token = keys.token_for(ticket.team, ticket.orchestration_id, ticket.attempt_id)
+        return WebhookTarget(
+            url=f"{settings.app_url.rstrip('/')}/api/cloud-agents/webhook?attempt={token}",
+            secret=keys.secret_for(ticket.attempt_id),
+        )
+
+    return webhook_for
+
+
+def main() -> None:
+    run("dispatcher", DispatcherSettings, build)

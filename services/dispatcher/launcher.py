@@ -1,0 +1,241 @@
+"""The launcher: a ticket becomes an agent, exactly one for each attempt, whatever crashes in between.
+
+The attempt is committed as started, with the id or branch by which its agent can be found again, before the first
+request leaves. From then on an answer that never came is *unknown*, not failed: with an idempotent create the same
+request is repeated; without one the agent is looked for, and only after the settle time without a trace is the
+attempt given up, so that the next one cannot become a second agent of the same work.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from services.dispatcher.slots import SlotPool
+from shared.command_handler import Cause, CommandHandler
+from shared.cursor.errors import ProviderError
+from shared.cursor.provider import AgentRequest, AgentSnapshot, Provider, WebhookTarget
+from shared.domain.commands import AnyCommand, RecordAgent, RejectAttempt, StartAttempt
+from shared.domain.events import Failure, Level, OrchestrationStatus
+from shared.domain.orchestration import derive_id
+from shared.domain.prompt import agent_name, branch_name, build_prompt
+from shared.domain.state import Attempt, Orchestration, Phase, Task
+from shared.jetstream.consumer import Delivery, Later, Poison
+from shared.messages import Ticket
+from shared.observability.logging import log_context
+from shared.ports import Clock
+
+_log = logging.getLogger(__name__)
+
+_SLOT_WAIT_SECONDS = 5.0
+_SLOT_PAUSE_SECONDS = 1.0
+_FIRST_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 60.0
+# The provider's clock and ours may differ by this much when its list is searched for what we created.
+_CLOCK_MARGIN = timedelta(minutes=5)
+
+_FAILURE_CODES = {
+    "repository_access": "INVALID_REPOSITORY",
+    "repository_required": "INVALID_REPOSITORY",
+    "invalid_branch_name": "INVALID_REPOSITORY",
+    "invalid_model": "INVALID_MODEL",
+    "unauthorized": "INVALID_API_KEY",
+}
+
+WebhookFor = Callable[[Ticket], WebhookTarget | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A started attempt whose agent is not known yet, with the request that creates it."""
+
+    attempt: Attempt
+    request: AgentRequest
+    is_unwanted: bool
+    """It is to be stopped, or its time is over: find out whether there is an agent, create none."""
+
+
+@dataclass(slots=True)
+class _Certainty:
+    """Whether a create may have taken effect without our knowing; `settled_at` is when its absence is proof."""
+
+    unknown: bool
+    settled_at: datetime | None = None
+
+    def lose(self, settled_at: datetime) -> None:
+        self.unknown, self.settled_at = True, settled_at
+
+
+@dataclass(frozen=True, slots=True)
+class Launcher:
+    """Launches the attempts of tickets.
+
+    Args:
+        settle: how long after an unknown outcome a create may still take effect at the provider; must be longer
+            than the create's own time limit.
+        webhook_for: where the provider is to report to, None where it has no webhooks.
+    """
+
+    handler: CommandHandler
+    slots: SlotPool
+    provider: Provider
+    clock: Clock
+    settle: timedelta
+    webhook_for: WebhookFor
+    chance: random.Random = field(default_factory=random.Random)
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+    async def on_ticket(self, delivery: Delivery) -> None:
+        """Bring up the agent of one ticket of QUEUE; returns once it is known, or known that there is none."""
+        try:
+            ticket = Ticket.decode(delivery.data)
+        except ValueError as exc:
+            raise Poison(str(exc)) from exc
+        with log_context(orchestration=ticket.orchestration_id, attempt=ticket.attempt_id):
+            await self._launch(ticket)
+
+    async def _launch(self, ticket: Ticket) -> None:
+        found = await self._open(ticket)
+        if found is None:
+            await self.slots.release(ticket)
+            return
+        attempt, priority = found
+        if attempt.phase is Phase.CREATED:
+            return
+        if not await self.slots.acquire(ticket, priority, attempt.queued_at, within=_SLOT_WAIT_SECONDS):
+            raise Later(_SLOT_PAUSE_SECONDS, "no slot is free")
+        certainty = _Certainty(unknown=attempt.phase is Phase.STARTED)
+        if certainty.unknown:
+            _log.info("An earlier try to create the agent was interrupted, its outcome is unknown")
+            certainty.lose(self.clock.now() + self.settle)
+        else:
+            await self._start(ticket)
+        await self._bring_up(ticket, certainty)
+
+    async def _open(self, ticket: Ticket) -> tuple[Attempt, Level] | None:
+        """The attempt, if it is still to be launched or just was."""
+        state = (await self.handler.load(ticket.team, ticket.orchestration_id)).state
+        found = state.find_attempt(ticket.attempt_id) if state else None
+        if state is None or found is None or not found[1].is_active:
+            return None
+        attempt = found[1]
+        if attempt.phase is Phase.QUEUED and state.status is not OrchestrationStatus.ACTIVE:
+            return None
+        return attempt, attempt.priority
+
+    async def _start(self, ticket: Ticket) -> None:
+        state = (await self.handler.load(ticket.team, ticket.orchestration_id)).state
+        found = state.find_attempt(ticket.attempt_id) if state else None
+        if found is None:
+            return
+        task, attempt = found
+        command = StartAttempt(
+            attempt_id=attempt.attempt_id,
+            agent_id="bc-" + derive_id("agent", attempt.attempt_id),
+            api_version=self.provider.version,
+            branch_name=branch_name(task, attempt),
+        )
+        await self._handle(ticket, command)
+
+    async def _bring_up(self, ticket: Ticket, certainty: _Certainty) -> None:
+        pause = _FIRST_PAUSE_SECONDS
+        while (wanted := await self._wanted(ticket)) is not None:
+            try:
+                snapshot = await self._ask(wanted, certainty)
+            except ProviderError as error:
+                if not error.outcome_known:
+                    certainty.lose(self.clock.now() + self.settle)
+                if error.outcome_known and not error.retryable and not certainty.unknown:
+                    await self._reject(ticket, _refusal(error))
+                    continue
+                _log.info("The agent is not created yet: %s", error, extra={"code": error.code})
+                await self.sleep(error.retry_after or pause * (0.5 + self.chance.random() / 2))
+                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+                continue
+            if snapshot is not None:
+                await self._record(ticket, snapshot)
+            elif self._is_settled(certainty):
+                await self._reject(ticket, _no_trace(wanted))
+            else:
+                await self.sleep(pause)
+        await self._release_if_ended(ticket)
+
+    async def _ask(self, wanted: _Wanted, certainty: _Certainty) -> AgentSnapshot | None:
+        """Create the agent, or look for it where creating it again could make a second one; None: no trace."""
+        if not wanted.is_unwanted and (self.provider.version == "v1" or not certainty.unknown):
+            return await self.provider.create(wanted.request)
+        if not certainty.unknown:
+            return None
+        since = (wanted.attempt.started_at or wanted.attempt.queued_at) - _CLOCK_MARGIN
+        return await self.provider.find(wanted.request, since=since)
+
+    def _is_settled(self, certainty: _Certainty) -> bool:
+        return certainty.settled_at is None or certainty.settled_at <= self.clock.now()
+
+    async def _wanted(self, ticket: Ticket) -> _Wanted | None:
+        """What is to be created, None when the attempt is past that."""
+        state = (await self.handler.load(ticket.team, ticket.orchestration_id)).state
+        found = state.find_attempt(ticket.attempt_id) if state else None
+        if state is None or found is None or found[1].phase is not Phase.STARTED:
+            return None
+        task, attempt = found
+        overdue = attempt.deadline_at is not None and attempt.deadline_at <= self.clock.now()
+        return _Wanted(
+            attempt=attempt,
+            request=self._request(ticket, state, task, attempt),
+            is_unwanted=overdue or attempt.stop_reason is not None,
+        )
+
+    def _request(self, ticket: Ticket, state: Orchestration, task: Task, attempt: Attempt) -> AgentRequest:
+        return AgentRequest(
+            agent_id=attempt.agent_id or "",
+            name=agent_name(task),
+            prompt=build_prompt(state, task, attempt),
+            repository=state.spec.repository,
+            ref=attempt.base_ref,
+            branch_name=attempt.branch_name or branch_name(task, attempt),
+            auto_create_pr=state.spec.auto_create_pr,
+            model=attempt.model,
+            webhook=self.webhook_for(ticket),
+        )
+
+    async def _record(self, ticket: Ticket, snapshot: AgentSnapshot) -> None:
+        _log.info("The agent is created", extra={"agent": snapshot.agent_id})
+        command = RecordAgent(
+            attempt_id=ticket.attempt_id,
+            agent_id=snapshot.agent_id,
+            run_id=snapshot.run_id,
+            url=snapshot.url,
+            status=snapshot.status,
+            provider_status=snapshot.provider_status,
+        )
+        await self._handle(ticket, command)
+
+    async def _reject(self, ticket: Ticket, failure: Failure) -> None:
+        _log.warning("The agent was not created: %s", failure.message, extra={"code": failure.code})
+        await self._handle(ticket, RejectAttempt(attempt_id=ticket.attempt_id, failure=failure))
+
+    async def _release_if_ended(self, ticket: Ticket) -> None:
+        if await self._open(ticket) is None:
+            await self.slots.release(ticket)
+
+    async def _handle(self, ticket: Ticket, command: AnyCommand) -> None:
+        cause = Cause(derive_id(command.type, ticket.attempt_id), ticket.attempt_id, "launcher")
+        await self.handler.handle(ticket.team, ticket.orchestration_id, command, cause)
+
+
+def _refusal(error: ProviderError) -> Failure:
+    code = "QUOTA_EXCEEDED" if error.billing else _FAILURE_CODES.get(error.code, "CURSOR_API_ERROR")
+    return Failure(code=code, message=f"the provider refused the agent: {error.message}")
+
+
+def _no_trace(wanted: _Wanted) -> Failure:
+    if wanted.is_unwanted:
+        return Failure(code="TIMEOUT", message="the agent was not created in time", retryable=True)
+    return Failure(
+        code="NETWORK_ERROR",
+        message="the create was never answered and there is no trace of an agent",
+        retryable=True,
+    )

@@ -1,0 +1,1 @@
+"""Follows agents: receipts and polls become observations."""

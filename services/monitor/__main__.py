@@ -1,0 +1,5 @@
+"""`python -m services.monitor` runs the monitor."""
+
+from services.monitor.app import main
+
+main()

@@ -1,0 +1,51 @@
+"""The composition root of the monitor."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from services.monitor.observer import Observer
+from services.monitor.receipts import Receipts
+from services.monitor.settings import MonitorSettings
+from services.monitor.streams import Streams
+from services.monitor.watch import Watch
+from shared.command_handler import CommandHandler
+from shared.jetstream.consumer import subscribe, watch_consumers
+from shared.jetstream.event_log import JetStreamEventLog
+from shared.jetstream.pull import make_broker
+from shared.jetstream.topology import MONITOR_RECEIPTS, MONITOR_WATCH
+from shared.observability.metrics import ConsumerMetrics
+from shared.process import Runtime, run
+from shared.provider_client import open_provider
+from shared.system import RandomIds, SystemClock
+
+_WORKERS = 64
+
+
+@asynccontextmanager
+async def build(settings: MonitorSettings, runtime: Runtime) -> AsyncIterator[None]:
+    """The running monitor."""
+    clock, ids, nc = SystemClock(), RandomIds(), runtime.nc
+    handler = CommandHandler(JetStreamEventLog(nc), clock, ids, policy=settings.retry_policy)
+    async with open_provider(settings, nc, clock) as provider:
+        observer = Observer(handler, provider, clock, ids)
+        streams = Streams(provider, observer)
+        watch = Watch(observer, streams, clock, settings.poll_policy)
+        broker = make_broker(settings.nats_url, "monitor", grace=settings.stop_seconds)
+        metrics = ConsumerMetrics()
+        subscribe(broker, MONITOR_RECEIPTS, Receipts(observer).on_receipt, workers=_WORKERS, observer=metrics)
+        subscribe(broker, MONITOR_WATCH, watch.on_watched, workers=_WORKERS, observer=metrics)
+        await broker.start()
+        watching = asyncio.create_task(watch_consumers(nc, [MONITOR_RECEIPTS, MONITOR_WATCH]), name="watch-consumers")
+        runtime.supervise(watching)
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+            await broker.stop()
+            await streams.aclose()
+
+
+def main() -> None:
+    run("monitor", MonitorSettings, build)

@@ -1,0 +1,155 @@
+"""One look at an agent: what the provider says now becomes a command, and a stop that is due is asked for."""
+
+import logging
+from dataclasses import dataclass
+from typing import Protocol
+
+from shared.command_handler import Cause, CommandHandler
+from shared.cursor.errors import ProviderError
+from shared.cursor.provider import AgentSnapshot, AgentUsage, Provider
+from shared.domain.commands import AnyCommand, ExpireAttempt, ObserveAgent
+from shared.domain.events import AgentStatus, Source, Usage
+from shared.domain.pricing import estimated_cost
+from shared.domain.state import Attempt, Orchestration, Phase
+from shared.ports import Clock, Ids
+
+_log = logging.getLogger(__name__)
+
+
+class AttemptRef(Protocol):
+    """Which attempt: a watched one, or the one of a receipt."""
+
+    @property
+    def team(self) -> str: ...
+    @property
+    def orchestration_id(self) -> str: ...
+    @property
+    def attempt_id(self) -> str: ...
+
+
+class UnknownAttemptError(Exception):
+    """The log has no such attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observer:
+    handler: CommandHandler
+    provider: Provider
+    clock: Clock
+    ids: Ids
+
+    async def look(self, ref: AttemptRef, source: Source, *, agent_id: str | None = None) -> Attempt:
+        """Read the agent of the attempt at the provider and commit what is new.
+
+        Args:
+            agent_id: the agent's id as a receipt names it, for one that overtook the reply to its create.
+
+        Returns:
+            The attempt as it is now; it has ended if it is not active any more.
+
+        Raises:
+            UnknownAttemptError: there is no such attempt.
+            ProviderError: the provider could not be asked; nothing is known that was not known before.
+        """
+        attempt = await self.attempt(ref)
+        if not attempt.is_active or not self._can_read(attempt, agent_id):
+            return attempt
+        if attempt.phase is Phase.STARTED:
+            snapshot = await self.provider.get(agent_id or attempt.agent_id or "", None)
+        else:
+            snapshot = await self._read(attempt)
+        attempt = await self._handle(ref, await self._observation(attempt, snapshot, source))
+        return await self._keep_deadline(ref, attempt)
+
+    async def attempt(self, ref: AttemptRef) -> Attempt:
+        """The attempt as the log has it now.
+
+        Raises:
+            UnknownAttemptError: there is no such attempt.
+        """
+        decided = await self.handler.load(ref.team, ref.orchestration_id)
+        return _attempt(decided.state, ref)
+
+    def _can_read(self, attempt: Attempt, agent_id: str | None) -> bool:
+        """Before the create's reply only a receipt (v0) or our own choice (v1) tells the agent's id."""
+        if attempt.phase is Phase.STARTED:
+            return agent_id is not None
+        return attempt.phase is Phase.CREATED
+
+    async def _read(self, attempt: Attempt) -> AgentSnapshot:
+        """The agent now. One that is gone after we asked for its stop has stopped."""
+        agent_id = attempt.agent_id or ""
+        try:
+            return await self.provider.get(agent_id, attempt.run_id)
+        except ProviderError as error:
+            if error.status == 404 and attempt.stop_reason is not None:
+                return AgentSnapshot(agent_id, AgentStatus.STOPPED, error.code, run_id=attempt.run_id)
+            raise
+
+    async def _observation(self, attempt: Attempt, snapshot: AgentSnapshot, source: Source) -> ObserveAgent:
+        ended = snapshot.status.is_terminal
+        usage = await self._usage(snapshot) if ended else None
+        return ObserveAgent(
+            attempt_id=attempt.attempt_id,
+            agent_id=snapshot.agent_id,
+            status=snapshot.status,
+            provider_status=snapshot.provider_status,
+            source=source,
+            run_id=snapshot.run_id,
+            url=snapshot.url,
+            branch=snapshot.branch,
+            pr_url=snapshot.pr_url,
+            summary=snapshot.summary,
+            duration_ms=snapshot.duration_ms,
+            cost=self._cost(attempt, snapshot, usage) if ended else None,
+            usage=_tokens(usage),
+        )
+
+    async def _usage(self, snapshot: AgentSnapshot) -> AgentUsage | None:
+        """A result is worth more than its exact price: without usage the cost is estimated."""
+        try:
+            return await self.provider.usage(snapshot.agent_id, snapshot.run_id)
+        except ProviderError as error:
+            _log.warning("No usage for %s, its cost is estimated: %s", snapshot.agent_id, error)
+            return None
+
+    def _cost(self, attempt: Attempt, snapshot: AgentSnapshot, usage: AgentUsage | None) -> float:
+        if usage is not None and usage.cost:
+            return usage.cost
+        if snapshot.duration_ms is not None:
+            return estimated_cost(attempt.model, snapshot.duration_ms)
+        started = attempt.started_at or attempt.queued_at
+        return estimated_cost(attempt.model, round((self.clock.now() - started).total_seconds() * 1000))
+
+    async def _keep_deadline(self, ref: AttemptRef, attempt: Attempt) -> Attempt:
+        """Stop what is to be stopped, again at every look until it has."""
+        overdue = attempt.deadline_at is not None and attempt.deadline_at <= self.clock.now()
+        if attempt.is_active and overdue and attempt.stop_reason is None:
+            _log.warning("The attempt is over its time, stopping %s", attempt.agent_id)
+            attempt = await self._handle(ref, ExpireAttempt(attempt_id=ref.attempt_id))
+        if attempt.phase is Phase.CREATED and attempt.stop_reason is not None and attempt.agent_id:
+            await self.provider.stop(attempt.agent_id, attempt.run_id)
+        return attempt
+
+    async def _handle(self, ref: AttemptRef, command: AnyCommand) -> Attempt:
+        command_id = self.ids.new()
+        cause = Cause(command_id, ref.attempt_id, "monitor")
+        decided = await self.handler.handle(ref.team, ref.orchestration_id, command, cause)
+        return _attempt(decided.state, ref)
+
+
+def _attempt(state: Orchestration | None, ref: AttemptRef) -> Attempt:
+    found = state.find_attempt(ref.attempt_id) if state else None
+    if found is None:
+        raise UnknownAttemptError(f"no attempt {ref.attempt_id} in {ref.orchestration_id}")
+    return found[1]
+
+
+def _tokens(usage: AgentUsage | None) -> Usage | None:
+    if usage is None or not usage.total_tokens:
+        return None
+    return Usage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        total_tokens=usage.total_tokens,
+    )

@@ -1,0 +1,62 @@
+"""Receipts: a webhook of the provider is a hint that makes us look at the agent."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from services.monitor.observer import Observer, UnknownAttemptError
+from shared.cursor.errors import ProviderError
+from shared.jetstream.consumer import Delivery, Later, Poison
+from shared.messages import Receipt
+from shared.observability.logging import log_context
+
+_log = logging.getLogger(__name__)
+
+_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 60.0
+# After this many looks that do not confirm the hint, the poll is trusted to see the end.
+_LOOKS = 5
+_ENDED = frozenset({"FINISHED", "ERROR", "FAILED", "EXPIRED", "STOPPED", "CANCELLED"})
+
+
+@dataclass(frozen=True, slots=True)
+class Receipts:
+    observer: Observer
+
+    async def on_receipt(self, delivery: Delivery) -> None:
+        """Look at the agent that one receipt of RECEIPTS tells of."""
+        try:
+            receipt = Receipt.decode(delivery.data)
+            agent_id, status = read_hint(receipt.body.encode())
+        except ValueError as exc:
+            raise Poison(str(exc)) from exc
+        with log_context(orchestration=receipt.orchestration_id, attempt=receipt.attempt_id):
+            await self._look(receipt, agent_id, status, delivery.deliveries)
+
+    async def _look(self, receipt: Receipt, agent_id: str | None, status: str, deliveries: int) -> None:
+        try:
+            attempt = await self.observer.look(receipt, "webhook", agent_id=agent_id)
+        except UnknownAttemptError as exc:
+            raise Poison(str(exc)) from exc
+        except ProviderError as error:
+            pause = error.retry_after or min(_PAUSE_SECONDS * 2**deliveries, _LONGEST_PAUSE_SECONDS)
+            raise Later(pause, f"could not ask: {error}") from error
+        if attempt.is_active and status in _ENDED:
+            if deliveries < _LOOKS:
+                raise Later(_PAUSE_SECONDS * deliveries, f"told of {status}, not seen yet")
+            _log.info("Told of %s, but the agent does not show it; left to the poll", status)
+
+
+def read_hint(body: bytes) -> tuple[str | None, str]:
+    """The agent's id and status in a webhook's body, in its present form or the older one.
+
+    Raises:
+        ValueError: not JSON, or without a status.
+    """
+    raw: Any = orjson.loads(body)
+    if not isinstance(raw, dict) or not isinstance(raw.get("status"), str):
+        raise ValueError("not a status change")
+    agent_id = raw.get("id") or raw.get("agentId")
+    return (agent_id if isinstance(agent_id, str) else None), raw["status"]

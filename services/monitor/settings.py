@@ -1,0 +1,19 @@
+"""What the monitor reads from the environment."""
+
+from datetime import timedelta
+
+from pydantic import Field
+
+from services.monitor.watch import PollPolicy
+from shared.settings import ProviderSettings
+
+
+class MonitorSettings(ProviderSettings):
+    """See `ServiceSettings` for how fields become variables."""
+
+    poll_interval_seconds: float = Field(default=30.0, gt=0)
+    """Between two looks at an agent in its first hour."""
+
+    @property
+    def poll_policy(self) -> PollPolicy:
+        return PollPolicy(base=timedelta(seconds=self.poll_interval_seconds))

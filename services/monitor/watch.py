@@ -1,0 +1,68 @@
+"""Polls: one message for each live agent, put back with a growing delay until the agent has ended."""
+
+import logging
+import random
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from services.monitor.observer import Observer, UnknownAttemptError
+from services.monitor.streams import Streams
+from shared.cursor.errors import ProviderError
+from shared.jetstream.consumer import Delivery, Later, Poison
+from shared.messages import Watched
+from shared.observability.logging import log_context
+from shared.ports import Clock
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PollPolicy:
+    """How long to wait between two looks at one agent.
+
+    `base` for the first hour; then it grows with the agent's age to ten times that. `spread` is the part of the
+    pause by which it varies up or down, so that agents launched together are not polled together.
+    """
+
+    base: timedelta = timedelta(seconds=30)
+    spread: float = 0.2
+
+    def pause(self, age: timedelta, jitter: float) -> float:
+        """Seconds; `jitter` is a draw from [0, 1)."""
+        hours = max(1.0, age / timedelta(hours=1))
+        return self.base.total_seconds() * min(hours, 10.0) * (1 + self.spread * (2 * jitter - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    observer: Observer
+    streams: Streams
+    clock: Clock
+    policy: PollPolicy
+    chance: random.Random = field(default_factory=random.Random)
+
+    async def on_watched(self, delivery: Delivery) -> None:
+        """Look at one agent of WATCH; it stays there until it is known to have ended."""
+        try:
+            watched = Watched.decode(delivery.data)
+        except ValueError as exc:
+            raise Poison(str(exc)) from exc
+        with log_context(orchestration=watched.orchestration_id, attempt=watched.attempt_id):
+            await self._follow(watched, is_first=delivery.deliveries == 1)
+
+    async def _follow(self, watched: Watched, *, is_first: bool) -> None:
+        pause = self.policy.pause(self.clock.now() - watched.since_time, self.chance.random())
+        try:
+            attempt = await self.observer.attempt(watched)
+            if attempt.is_active:
+                self.streams.open(watched, attempt)
+                if is_first:
+                    # It was created a moment ago: the create's reply was as good as a look.
+                    raise Later(pause, "the agent has just started")
+                attempt = await self.observer.look(watched, "poll")
+        except UnknownAttemptError as exc:
+            raise Poison(str(exc)) from exc
+        except ProviderError as error:
+            raise Later(max(pause, error.retry_after or 0.0), f"could not ask: {error}") from error
+        if attempt.is_active:
+            raise Later(pause, "the agent is running")

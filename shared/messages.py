@@ -1,0 +1,76 @@
+"""What the services put on work queues for one another, and its wire form."""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Self
+
+import orjson
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Base: JSON, one object, the fields by their names."""
+
+    def encode(self) -> bytes:
+        return orjson.dumps(asdict(self))
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """Read the wire form; fields that are not known are ignored.
+
+        Raises:
+            ValueError: not such a message.
+        """
+        try:
+            raw: dict[str, Any] = orjson.loads(body)
+            return cls(**{name: raw[name] for name in cls.__dataclass_fields__})
+        except (KeyError, TypeError) as exc:
+            raise ValueError(f"not a {cls.__name__}: {exc!r}") from exc
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket(Message):
+    """The attempt waits to be launched. In QUEUE from the moment it is queued until its agent is known."""
+
+    team: str
+    orchestration_id: str
+    attempt_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Watched(Message):
+    """The attempt's agent is to be followed. In WATCH until the agent is known to have ended."""
+
+    team: str
+    orchestration_id: str
+    attempt_id: str
+    since: str
+    """When the agent was created, ISO 8601: the older it is, the longer the pauses between looks."""
+
+    @property
+    def since_time(self) -> datetime:
+        return datetime.fromisoformat(self.since)
+
+
+@dataclass(frozen=True, slots=True)
+class Wake(Message):
+    """Time alone changes something in the orchestration now."""
+
+    team: str
+    orchestration_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt(Message):
+    """A webhook of the provider as it came, its signature checked. Kept in RECEIPTS.
+
+    `body` is the text of its raw bytes; `headers` those that begin with `x-webhook-` or `x-cursor-`, in small
+    letters, without the signature.
+    """
+
+    team: str
+    orchestration_id: str
+    attempt_id: str
+    received_at: str
+    headers: dict[str, str]
+    body: str

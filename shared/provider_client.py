@@ -1,0 +1,40 @@
+"""Makes the provider client of a service: its settings, the shared rate limit, and metrics of every call."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from nats.aio.client import Client
+
+from shared.cursor.factory import connect
+from shared.cursor.provider import Provider
+from shared.jetstream.kv import JetStreamKeyValue
+from shared.jetstream.topology import LIMITS
+from shared.observability.metrics import observe_provider_call
+from shared.ports import Clock
+from shared.rate_limit import Rate, SharedRateLimiter
+from shared.settings import ProviderSettings
+
+
+@asynccontextmanager
+async def open_provider(settings: ProviderSettings, nc: Client, clock: Clock) -> AsyncIterator[Provider]:
+    """The provider that the settings name; it is closed on leaving."""
+    limiter = SharedRateLimiter(
+        JetStreamKeyValue(nc, LIMITS, budget=5.0),
+        clock,
+        {
+            "create": Rate(settings.create_rate_per_minute),
+            "get": Rate(settings.get_rate_per_minute),
+            "list": Rate(settings.list_rate_per_minute),
+        },
+    )
+    provider = connect(
+        settings.cursor_api_version,
+        settings.cursor_api_url,
+        settings.cursor_api_key.get_secret_value(),
+        observe=observe_provider_call,
+        limiter=limiter,
+    )
+    try:
+        yield provider
+    finally:
+        await provider.aclose()

@@ -1,0 +1,114 @@
+"""The rate limit to the provider over the whole installation: one small record for each endpoint, compare-and-set.
+
+The record is the time at which the calls allowed so far will have used up their share (the generic cell rate
+algorithm), so that one number is the whole state and a crash loses nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from shared.cursor.errors import ProviderError
+from shared.jetstream.errors import PublishUnavailableError
+from shared.jetstream.kv import Entry, KeyValue
+from shared.ports import Clock
+
+_log = logging.getLogger(__name__)
+
+# Waited for here; a longer wait is for the caller, who may have something better to do.
+_LONGEST_WAIT_SECONDS = 5.0
+# Calls that may come at once, as a part of a minute's: what is allowed in any minute is exceeded by no more.
+_BURST_SHARE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """`per_minute` calls a minute, 0 for no limit."""
+
+    per_minute: int
+
+    @property
+    def interval(self) -> float:
+        """Seconds that one call uses up."""
+        return 60.0 / self.per_minute if self.per_minute else 0.0
+
+    @property
+    def tolerance(self) -> float:
+        """How far ahead of its time a call may come, in seconds."""
+        return max(0.0, self.per_minute * _BURST_SHARE - 1) * self.interval
+
+
+UNLIMITED = Rate(0)
+
+
+class SharedRateLimiter:
+    """`RateLimiter` of the provider client, on a bucket that all processes share."""
+
+    def __init__(
+        self,
+        bucket: KeyValue,
+        clock: Clock,
+        rates: Mapping[str, Rate],
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._bucket = bucket
+        self._clock = clock
+        self._rates = rates
+        self._sleep = sleep
+
+    async def acquire(self, endpoint: str) -> None:
+        """Take one call's share, waiting up to five seconds.
+
+        Raises:
+            ProviderError: `rate_limit_exceeded`, with how long to wait; no call may be made.
+        """
+        rate = self._rates.get(endpoint, UNLIMITED)
+        while (wait := await self._take(endpoint, rate)) > 0:
+            if wait > _LONGEST_WAIT_SECONDS:
+                raise _refused(f"the limit of calls to {endpoint} is used up", wait)
+            await self._sleep(wait)
+
+    async def throttled(self, endpoint: str, retry_after: float) -> None:
+        """Nobody calls `endpoint` before `retry_after` seconds have passed."""
+        _log.warning("The provider asks to hold back on %s for %.0f s", endpoint, retry_after)
+        until = self._now() + retry_after + self._rates.get(endpoint, UNLIMITED).tolerance
+        try:
+            while True:
+                entry = await self._bucket.get(endpoint)
+                if entry is not None and float(entry.value) >= until:
+                    return
+                if await self._write(endpoint, entry, until):
+                    return
+        except PublishUnavailableError as exc:
+            _log.warning("Could not tell the others to hold back on %s: %s", endpoint, exc)
+
+    async def _take(self, endpoint: str, rate: Rate) -> float:
+        """0 if the call may go ahead now, else the seconds to wait."""
+        try:
+            while True:
+                entry = await self._bucket.get(endpoint)
+                now = self._now()
+                used_until = max(float(entry.value), now) if entry else now
+                wait = used_until - now - rate.tolerance
+                if wait > 0:
+                    return wait
+                if not rate.per_minute or await self._write(endpoint, entry, used_until + rate.interval):
+                    return 0.0
+        except PublishUnavailableError as exc:
+            raise _refused("the shared rate limit cannot be read", 1.0) from exc
+
+    async def _write(self, endpoint: str, old: Entry | None, until: float) -> bool:
+        """Change the record if nobody else has since it was read."""
+        value = repr(until).encode()
+        if old is None:
+            return await self._bucket.create(endpoint, value)
+        return await self._bucket.update(endpoint, value, revision=old.revision)
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
+
+
+def _refused(reason: str, wait: float) -> ProviderError:
+    return ProviderError("rate_limit_exceeded", reason, retryable=True, retry_after=wait)
