@@ -159,11 +159,16 @@ class MemoryKeyValue:
         self._put(key, value)
         return True
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, revision: int | None = None) -> bool:
         check_key(key)
-        if self._entries.pop(key, None) is not None:
+        entry = self._entries.get(key)
+        if revision is not None and (entry is None or entry.revision != revision):
+            return False
+        if entry is not None:
+            del self._entries[key]
             self._revision += 1
             self._tell()
+        return True
 
     @asynccontextmanager
     async def view(self) -> AsyncIterator[KvView]:

@@ -27,6 +27,10 @@ class PublishRefusedError(Exception):
     """The broker refused the message for good; it is not stored."""
 
 
+class AlreadyThereError(PublishRefusedError):
+    """The stream takes one message a subject, and one is there."""
+
+
 class PublishUnavailableError(Exception):
     """No answer within the retry budget: the message may or may not be stored."""
 

@@ -52,8 +52,8 @@ class KeyValue(Protocol):
     async def update(self, key: str, value: bytes, *, revision: int) -> bool:
         """Change a key that is still at `revision`. False: it is not."""
 
-    async def delete(self, key: str) -> None:
-        """Give a key back; one that nobody holds is no error."""
+    async def delete(self, key: str, *, revision: int | None = None) -> bool:
+        """Give a key back; one that nobody holds is no error. False: it is not at `revision` any more."""
 
     def view(self) -> AbstractAsyncContextManager["KvView"]:
         """A copy of the whole table that follows its changes."""
@@ -121,7 +121,7 @@ class JetStreamKeyValue:
         message_id = uuid.uuid4().hex
         expected = 0
         while True:
-            if await self._write(key, value, expected, message_id):
+            if await self._write(key, value, expected, message_id, {}):
                 return True
             found = await self._newest(key)
             if found is not None and found.message_id == message_id:
@@ -141,15 +141,15 @@ class JetStreamKeyValue:
 
     async def update(self, key: str, value: bytes, *, revision: int) -> bool:
         check_key(key, value)
-        message_id = uuid.uuid4().hex
-        if await self._write(key, value, revision, message_id):
-            return True
-        found = await self._newest(key)
-        return found is not None and found.message_id == message_id
+        return await self._change(key, value, revision, {})
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, key: str, *, revision: int | None = None) -> bool:
         check_key(key)
-        await self._publish(key, b"", {"KV-Operation": "DEL", "Nats-TTL": _MARKER_LIFE})
+        marker = {"KV-Operation": "DEL", "Nats-TTL": _MARKER_LIFE}
+        if revision is None:
+            await self._publish(key, b"", marker)
+            return True
+        return await self._change(key, b"", revision, marker)
 
     @asynccontextmanager
     async def view(self) -> AsyncIterator[KvView]:
@@ -164,9 +164,19 @@ class JetStreamKeyValue:
             with suppress(asyncio.CancelledError):
                 await following
 
-    async def _write(self, key: str, value: bytes, expected: int, message_id: str) -> bool:
+    async def _change(self, key: str, value: bytes, revision: int, headers: dict[str, str]) -> bool:
+        message_id = uuid.uuid4().hex
+        if await self._write(key, value, revision, message_id, headers):
+            return True
+        found = await self._newest(key)
+        return found is not None and found.message_id == message_id
+
+    async def _write(
+        self, key: str, value: bytes, expected: int, message_id: str, more: dict[str, str] | None = None
+    ) -> bool:
         """One compare-and-set. False: refused, perhaps because an earlier try of this very write is there."""
         headers = {
+            **(more or {}),
             Header.MSG_ID.value: message_id,
             Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(expected),
         }

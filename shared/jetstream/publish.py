@@ -10,7 +10,12 @@ from nats.errors import ConnectionClosedError, ConnectionDrainingError, MaxPaylo
 from nats.errors import Error as NatsError
 from nats.js.api import Header
 
-from shared.jetstream.errors import PayloadTooLargeError, PublishRefusedError, PublishUnavailableError
+from shared.jetstream.errors import (
+    AlreadyThereError,
+    PayloadTooLargeError,
+    PublishRefusedError,
+    PublishUnavailableError,
+)
 from shared.jetstream.retry import Backoff
 
 MAX_PAYLOAD: Final = 512 * 1024  # half of the broker's limit, which counts the headers as well
@@ -42,6 +47,11 @@ class BrokerRefusal(Exception):
         return self.code in _FULL
 
     @property
+    def is_one_per_subject(self) -> bool:
+        """The broker has one code for every limit; only the text tells this one, which is no shortage."""
+        return self.is_full and "per subject" in str(self)
+
+    @property
     def is_passing(self) -> bool:
         return self.code == _STILL_IN_PROCESS or (self.status >= 500 and not self.is_full)
 
@@ -65,6 +75,7 @@ class Publisher(Protocol):
 
         Raises:
             PayloadTooLargeError: more than 512 KiB; nothing was sent.
+            AlreadyThereError: the stream takes one message a subject, and has one.
             PublishRefusedError: the broker will not take it; nothing was stored.
             PublishUnavailableError: no answer in time; the outcome is unknown.
         """
@@ -141,4 +152,6 @@ class JetStreamPublisher:
         try:
             return await request_ack(self._nc, subject, data, sent, Backoff(budget=self._budget))
         except BrokerRefusal as exc:
+            if exc.is_one_per_subject:
+                raise AlreadyThereError(subject) from exc
             raise PublishRefusedError(str(exc)) from exc

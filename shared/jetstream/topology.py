@@ -76,7 +76,7 @@ class ConsumerSpec:
 
 DISPATCHER_COMMANDS: Final = ConsumerSpec("dispatcher-commands", COMMANDS)
 DISPATCHER_QUEUE: Final[dict[Level, ConsumerSpec]] = {
-    level: ConsumerSpec(f"dispatcher-queue-{level}", QUEUE, f"queue.{level}", max_ack_pending=1024)
+    level: ConsumerSpec(f"dispatcher-queue-{level}", QUEUE, f"queue.{level}.*", max_ack_pending=1024)
     for level in LEVELS
 }
 DISPATCHER_TIMERS: Final = ConsumerSpec("dispatcher-timers", TIMERS, "timer.due.>")
@@ -103,8 +103,8 @@ def streams(settings: TopologySettings) -> list[StreamConfig]:
     return [
         _events(settings),
         _work_queue(COMMANDS, ["cmd.>"], settings),
-        _work_queue(QUEUE, [f"queue.{level}" for level in LEVELS], settings),
-        _work_queue(WATCH, ["watch.*"], settings),
+        _unique(_work_queue(QUEUE, [f"queue.{level}.*" for level in LEVELS], settings)),
+        _unique(_work_queue(WATCH, ["watch.*.*"], settings)),
         _timers(settings),
         _kept(RECEIPTS, ["receipt.>"], 7 * _DAY, settings),
         _work_queue(DELIVERIES, ["deliver.>"], settings),
@@ -113,6 +113,16 @@ def streams(settings: TopologySettings) -> list[StreamConfig]:
         _bucket(SLOTS, settings),
         _bucket(LIMITS, settings),
     ]
+
+
+def filter_of(spec: ConsumerSpec) -> str:
+    """The subjects that a consumer gets, as one pattern."""
+    if spec.filter_subject is not None:
+        return spec.filter_subject
+    [subject] = next(
+        config.subjects or [] for config in streams(TopologySettings()) if config.name == spec.stream
+    )
+    return subject
 
 
 _ADVISORIES: Final = [
@@ -153,6 +163,13 @@ def _work_queue(name: str, subjects: list[str], settings: TopologySettings) -> S
     )
 
 
+def _unique(config: StreamConfig) -> StreamConfig:
+    """At most one message a subject: a second ticket of an attempt is refused as long as the first is there."""
+    config.max_msgs_per_subject = 1
+    config.discard_new_per_subject = True
+    return config
+
+
 def _timers(settings: TopologySettings) -> StreamConfig:
     """Message schedules; the broker insists on roll-up headers and on `discard old` for them."""
     config = _work_queue(TIMERS, ["timer.set.>", "timer.due.>"], settings)
@@ -188,6 +205,7 @@ def _bucket(name: str, settings: TopologySettings) -> StreamConfig:
         max_msgs_per_subject=1,
         deny_delete=True,
         allow_rollup_hdrs=True,
+        allow_msg_ttl=True,  # so that the traces of deleted keys go away
         allow_direct=True,
         duplicate_window=2 * _MINUTE,
         num_replicas=settings.replicas,
@@ -206,14 +224,16 @@ def command_subject(team: str, orchestration: str) -> str:
     return _subject("cmd", team, orchestration)
 
 
-def queue_subject(level: Level) -> str:
+def queue_subject(level: Level, attempt: str) -> str:
+    """Where the ticket of an attempt is; there is never more than one."""
     if level not in LEVELS:
         raise ValueError(f"no queue {level!r}")
-    return f"queue.{level}"
+    return _subject("queue", level, attempt)
 
 
-def watch_subject(provider: str) -> str:
-    return _subject("watch", provider)
+def watch_subject(provider: str, attempt: str) -> str:
+    """Where the agent of an attempt is watched; there is never more than one message."""
+    return _subject("watch", provider, attempt)
 
 
 def receipt_subject(provider: str) -> str:
