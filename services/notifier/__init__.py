@@ -1,0 +1,1 @@
+"""Everything that leaves: public events for subscribers, webhooks."""

@@ -1,0 +1,60 @@
+"""Puts the notifier together."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from services.notifier.channels.webhook import WebhookChannel
+from services.notifier.deliveries import Deliverer
+from services.notifier.guard import Guard
+from services.notifier.outbound import Outbound
+from services.notifier.publish import Announcer
+from services.notifier.settings import NotifierSettings
+from shared.jetstream.consumer import subscribe, watch_consumers
+from shared.jetstream.event_log import JetStreamEventLog
+from shared.jetstream.publish import JetStreamPublisher
+from shared.jetstream.pull import make_broker
+from shared.jetstream.topology import NOTIFIER_DELIVERIES, NOTIFIER_EVENTS
+from shared.observability.metrics import ERRORS, QUEUE_SECONDS
+from shared.process import Runtime
+from shared.system import SystemClock
+
+_ANNOUNCING: Final = 32
+# Four times what may be in flight: who waits for a slow host takes up a worker, too, but never more than ten a host.
+_DELIVERING: Final = 400
+
+
+class _Metrics:
+    """`Observer` that counts."""
+
+    def processed(self, consumer: str, seconds: float) -> None:
+        QUEUE_SECONDS.labels(consumer).observe(seconds)
+
+    def failed(self, consumer: str, kind: str) -> None:
+        ERRORS.labels(consumer, kind).inc()
+
+
+@asynccontextmanager
+async def build(settings: NotifierSettings, runtime: Runtime) -> AsyncIterator[None]:
+    """Announce and deliver while inside; on leaving, what is under way may finish."""
+    log, publisher = JetStreamEventLog(runtime.nc), JetStreamPublisher(runtime.nc)
+    announcer = Announcer(log, publisher)
+    outbound = Outbound(Guard(allow_private=settings.allow_private_webhooks))
+    deliverer = Deliverer(log, SystemClock(), WebhookChannel(outbound, settings.webhook_secret))
+    broker = make_broker(settings.nats_url, "notifier", grace=settings.stop_seconds)
+    for spec, handler, workers in (
+        (NOTIFIER_EVENTS, announcer.on_commit, _ANNOUNCING),
+        (NOTIFIER_DELIVERIES, deliverer.on_notification, _DELIVERING),
+    ):
+        subscribe(broker, spec, handler, workers=workers, publisher=publisher, observer=_Metrics())
+    await broker.start()
+    watching = asyncio.create_task(
+        watch_consumers(runtime.nc, (NOTIFIER_EVENTS, NOTIFIER_DELIVERIES)), name="watch-consumers"
+    )
+    runtime.supervise(watching)
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await broker.stop()

@@ -1,0 +1,1 @@
+"""The ways in which a receiver is told: one module each."""

@@ -1,0 +1,164 @@
+"""The public events: CloudEvents 1.0 in JSON on `orchestrations.<team>.<name>`, a contract apart from the log's.
+
+A reader ignores fields that it does not know. Fields are only ever added; a new meaning is a new version of the type.
+Nothing here may hold a prompt, metadata of users or the address of a receiver.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from shared.domain.events import (
+    AgentStatus,
+    Complexity,
+    Level,
+    OrchestrationStatus,
+    Outcome,
+    Statistics,
+    TaskStatus,
+)
+
+MEDIA_TYPE = "application/cloudevents+json"
+
+
+class PublicData(BaseModel):
+    """Base of the data of every public event; `name` is the last part of its subject and the middle of its type."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    orchestration_id: str
+
+    @property
+    def subject_id(self) -> str:
+        """What the event is about: a task's id, else the orchestration's."""
+        task_id: str | None = getattr(self, "task_id", None)
+        return task_id or self.orchestration_id
+
+
+class PublicTask(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    task_id: str
+    title: str
+    priority: Level
+    complexity: Complexity
+    order_index: int
+    depends_on: tuple[str, ...]
+
+
+class OrchestrationCreated(PublicData):
+    name: ClassVar[str] = "orchestration.created"
+    status: Literal[OrchestrationStatus.PENDING] = OrchestrationStatus.PENDING
+    title: str | None
+    repository: str
+    ref: str
+    model: str | None
+    tags: tuple[str, ...]
+    execution_mode: Literal["sequential", "parallel"]
+    tasks: tuple[PublicTask, ...]
+
+
+class OrchestrationActivated(PublicData):
+    name: ClassVar[str] = "orchestration.activated"
+    status: Literal[OrchestrationStatus.ACTIVE] = OrchestrationStatus.ACTIVE
+
+
+class OrchestrationCompleted(PublicData):
+    """`status` tells whether every task completed or only some."""
+
+    name: ClassVar[str] = "orchestration.completed"
+    status: Literal[OrchestrationStatus.COMPLETED, OrchestrationStatus.PARTIAL_COMPLETED]
+    summary: str
+    statistics: Statistics
+
+
+class OrchestrationFailed(PublicData):
+    name: ClassVar[str] = "orchestration.failed"
+    status: Literal[OrchestrationStatus.FAILED] = OrchestrationStatus.FAILED
+    error_code: str
+    error_message: str
+    summary: str
+    statistics: Statistics
+
+
+class TaskQueued(PublicData):
+    """An attempt of the task waits to be launched; `attempt` counts from 1."""
+
+    name: ClassVar[str] = "task.queued"
+    task_id: str
+    attempt_id: str
+    attempt: int
+
+
+class TaskRetryScheduled(PublicData):
+    name: ClassVar[str] = "task.retry_scheduled"
+    task_id: str
+    status: Literal[TaskStatus.PENDING] = TaskStatus.PENDING
+    retry_count: int
+    due_at: datetime
+
+
+class TaskCompleted(PublicData):
+    """`cost` in dollars."""
+
+    name: ClassVar[str] = "task.completed"
+    task_id: str
+    attempt_id: str
+    status: Literal[TaskStatus.COMPLETED] = TaskStatus.COMPLETED
+    outcome: Outcome
+    branch: str | None
+    pr_url: str | None
+    summary: str | None
+    duration_ms: int
+    cost: float
+
+
+class TaskFailed(PublicData):
+    name: ClassVar[str] = "task.failed"
+    task_id: str
+    status: Literal[TaskStatus.FAILED] = TaskStatus.FAILED
+    error_code: str
+    error_message: str
+
+
+class TaskCancelled(PublicData):
+    name: ClassVar[str] = "task.cancelled"
+    task_id: str
+    status: Literal[TaskStatus.CANCELLED] = TaskStatus.CANCELLED
+    reason: str
+
+
+class AgentCreated(PublicData):
+    name: ClassVar[str] = "agent.created"
+    task_id: str
+    attempt_id: str
+    agent_id: str
+    status: AgentStatus
+    url: str | None
+
+
+class AgentStatusChanged(PublicData):
+    name: ClassVar[str] = "agent.status_changed"
+    task_id: str
+    attempt_id: str
+    agent_id: str
+    status: AgentStatus
+
+
+PUBLIC_EVENTS: Sequence[type[PublicData]] = (
+    OrchestrationCreated,
+    OrchestrationActivated,
+    OrchestrationCompleted,
+    OrchestrationFailed,
+    TaskQueued,
+    TaskRetryScheduled,
+    TaskCompleted,
+    TaskFailed,
+    TaskCancelled,
+    AgentCreated,
+    AgentStatusChanged,
+)
