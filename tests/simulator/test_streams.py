@@ -1,5 +1,6 @@
 """The stream of one run."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -64,7 +65,8 @@ async def test_status_and_heartbeat_have_no_id() -> None:
     async with simulator(heartbeat_seconds=0.02) as client:
         created = await create_v1(client, FOREVER)
         seen = set()
-        async with aconnect_sse(client, "GET", f"{run_path(created)}/stream") as source:
+        stream = aconnect_sse(client, "GET", f"{run_path(created)}/stream")
+        async with asyncio.timeout(3), stream as source:
             raw = ""
             async for chunk in source.response.aiter_text():
                 raw += chunk

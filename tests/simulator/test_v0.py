@@ -112,6 +112,20 @@ async def test_pages_list_agents_newest_first_without_gap_or_repeat() -> None:
         assert "nextCursor" not in second
 
 
+async def test_the_pages_of_a_list_add_up_to_all_of_it() -> None:
+    async with simulator(duration_seconds=0) as client:
+        ids = [(await create_v0(client, f"Task {number}"))["id"] for number in range(5)]
+        found: list[str] = []
+        query: dict[str, str] = {"limit": "2"}
+        while True:
+            page = json_of(await client.get("/v0/agents", params=query))
+            found += [agent["id"] for agent in page["agents"]]
+            if "nextCursor" not in page:
+                break
+            query["cursor"] = page["nextCursor"]
+        assert found == ids[::-1]
+
+
 async def _follow_up(client: httpx.AsyncClient, agent_id: str, text: str) -> None:
     response = await client.post(f"/v0/agents/{agent_id}/followup", json={"prompt": {"text": text}})
     assert json_of(response) == {"id": agent_id}

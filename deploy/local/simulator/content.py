@@ -42,7 +42,7 @@ def number(*parts: object) -> int:
 
 def first_line(prompt: str) -> str:
     """The first line that says anything."""
-    return next((line.strip() for line in prompt.splitlines() if line.strip()), "")
+    return prompt.lstrip().partition("\n")[0].rstrip()
 
 
 def title_of(prompt: str) -> str:

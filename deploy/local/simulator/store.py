@@ -4,7 +4,7 @@ import base64
 import binascii
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from deploy.local.simulator import content
@@ -17,6 +17,16 @@ from deploy.local.simulator.stats import Stats
 
 # The part of a run that it spends in CREATING, and the most of it in seconds.
 _BOOT_SHARE, _BOOT_LIMIT = 0.1, 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What the simulator makes of a prompt: `ordinal` counts its runs from 1, `token` feeds their content."""
+
+    line: str
+    title: str
+    ordinal: int
+    token: int
 
 
 class AgentStore:
@@ -39,7 +49,7 @@ class AgentStore:
         self._by_id: dict[str, Agent] = {}
         self._by_number: dict[int, Agent] = {}
         self._last_number = 0
-        self._runs_by_key: Counter[tuple[str, str]] = Counter()
+        self._runs_by_task: Counter[tuple[str, str]] = Counter()
 
     # Reading
 
@@ -84,21 +94,21 @@ class AgentStore:
             self._stats.create_conflicts += 1
             raise ApiError("agent_id_conflict")
         markers = _markers_unless_refused(request.prompt)
-        agent = self._new_agent(request)
-        self._start(agent, request.prompt, markers, delay=self._settings.create_seconds)
-        self._stats.agent_created(content.first_line(request.prompt))
+        task = self._next_of_task(request.prompt, request)
+        agent = self._new_agent(request, task)
+        self._start(agent, request.prompt, markers, task, delay=self._settings.create_seconds)
+        self._stats.agent_created(task.line)
         return agent
 
-    def _new_agent(self, request: NewAgent) -> Agent:
+    def _new_agent(self, request: NewAgent, task: _Task) -> Agent:
         self._last_number += 1
         now = self._clock.now()
-        title = content.title_of(request.prompt)
         agent = Agent(
             number=self._last_number,
             id=request.agent_id or f"bc-{uuid4()}",
-            name=request.name or title,
-            title=title,
-            token=self._next_token(request.prompt, request),
+            name=request.name or task.title,
+            title=task.title,
+            token=task.token,
             # The conversation keeps the prompt; a second, unbounded copy would only cost memory.
             request=replace(request, prompt=""),
             created_at=now,
@@ -107,21 +117,26 @@ class AgentStore:
         self._by_id[agent.id] = self._by_number[agent.number] = agent
         return agent
 
-    def _next_token(self, prompt: str, request: NewAgent) -> int:
-        """What content of the next run with this key is made from; does not count it yet."""
-        key = _marker_key(prompt, request)
-        return content.number(self._settings.seed, *key, self._runs_by_key[key] + 1)
+    def _next_of_task(self, prompt: str, request: NewAgent) -> _Task:
+        """Count one more run of the prompt's task, which is known by first line and repository.
 
-    def _start(self, agent: Agent, prompt: str, markers: Markers, *, delay: float = 0.0) -> Run:
-        key = _marker_key(prompt, agent.request)
-        token = self._next_token(prompt, agent.request)
-        self._runs_by_key[key] += 1
+        The first line is the same for all attempts of a task, whatever the rest of their prompts says.
+        """
+        line = content.first_line(prompt)
+        key = (line, request.repositories[0].url if request.repositories else "")
+        self._runs_by_task[key] += 1
+        ordinal = self._runs_by_task[key]
+        return _Task(
+            line, content.title_of(line), ordinal, content.number(self._settings.seed, *key, ordinal)
+        )
+
+    def _start(self, agent: Agent, prompt: str, markers: Markers, task: _Task, *, delay: float = 0.0) -> Run:
         now = self._clock.now()
         run = Run(
             id=f"run-{uuid4()}",
-            title=content.title_of(prompt),
-            token=token,
-            behaviour=markers.behaviour(self._runs_by_key[key], self._settings.duration_seconds),
+            title=task.title,
+            token=task.token,
+            behaviour=markers.behaviour(task.ordinal, self._settings.duration_seconds),
             created_at=now,
             updated_at=now,
             created=self._clock.elapsed(),
@@ -177,7 +192,8 @@ class AgentStore:
             raise ApiError("agent_archived")
         if agent.latest.status.active:
             raise ApiError("agent_busy")
-        return self._start(agent, prompt, _markers_unless_refused(prompt))
+        markers = _markers_unless_refused(prompt)
+        return self._start(agent, prompt, markers, self._next_of_task(prompt, agent.request))
 
     def follow_up(self, agent_id: str, prompt: str) -> None:
         """The older version's further prompt: an agent at work takes it along, one at rest starts again."""
@@ -221,7 +237,7 @@ class AgentStore:
         agents = list(self._by_id.values())
         self._by_id.clear()
         self._by_number.clear()
-        self._runs_by_key.clear()
+        self._runs_by_task.clear()
         self._abandon(agents)
 
     def _abandon(self, agents: Sequence[Agent]) -> None:
@@ -235,11 +251,6 @@ def _markers_unless_refused(prompt: str) -> Markers:
     if markers.refuse is not None:
         raise ApiError(markers.refuse)
     return markers
-
-
-def _marker_key(prompt: str, request: NewAgent) -> tuple[str, str]:
-    """Equal for the attempts of one task: their first line is the same, whatever the rest says."""
-    return content.first_line(prompt), request.repositories[0].url if request.repositories else ""
 
 
 def _wake(run: Run) -> None:
