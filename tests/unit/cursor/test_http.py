@@ -4,6 +4,7 @@ import asyncio
 import base64
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -175,6 +176,27 @@ async def test_a_create_that_is_never_answered_ends_by_itself(
 
 
 @BOTH
+async def test_a_read_with_all_its_tries_has_one_limit(
+    version: Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    async def never(_: httpx.Request) -> httpx.Response:
+        nonlocal asked
+        asked += 1
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr("shared.cursor.http._TOTAL", 0.01)
+    client = connect(version, "https://api.cursor.example", KEY, transport=httpx.MockTransport(never))
+
+    with pytest.raises(ProviderError) as caught:
+        await client.get(AGENT_ID, RUN_ID)
+
+    assert (caught.value.code, caught.value.retryable, asked) == ("timeout", True, 1)
+
+
+@BOTH
 @pytest.mark.parametrize(
     "trouble",
     [
@@ -254,6 +276,19 @@ async def test_the_limiter_is_asked_before_every_exchange_and_told_of_every_thro
 
     assert limiter.acquired == ["create", "get", "get", "create"]
     assert limiter.throttles == [("create", 7.0), ("get", 5.0)]
+
+
+async def test_the_limiter_is_asked_by_the_class_of_the_call() -> None:
+    limiter = Limiter()
+    stream = httpx.Response(200, headers={"Content-Type": "text/event-stream"})
+    v1 = provider("v1", Script(stream, answer({})), limiter=limiter)
+    v0 = provider("v0", Script(answer({"agents": []})), limiter=limiter)
+
+    assert [event async for event in v1.stream(AGENT_ID, RUN_ID)] == []
+    await v1.stop(AGENT_ID, RUN_ID)
+    await v0.find(REQUEST, since=datetime.now(UTC))
+
+    assert limiter.acquired == ["get", "get", "list"]
 
 
 @BOTH

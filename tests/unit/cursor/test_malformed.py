@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -207,6 +207,24 @@ async def test_a_create_whose_answer_breaks_off_may_have_made_an_agent(
     assert not caught.value.outcome_known
     assert caught.value.retryable
     assert type(failure).__name__ in caught.value.message
+
+
+@BOTH
+async def test_an_answer_is_read_no_further_than_five_mebibytes(version: Version) -> None:
+    taken = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal taken
+        while taken < 64 * 1024 * 1024:
+            taken += 65_536
+            yield b" " * 65_536
+        yield found(version).content
+
+    with pytest.raises(ProviderError) as caught:
+        await provider(version, Script(httpx.Response(200, content=endless()))).get(AGENT_ID, RUN_ID)
+
+    assert caught.value.code == "bad_response"
+    assert taken < 6 * 1024 * 1024
 
 
 @BOTH

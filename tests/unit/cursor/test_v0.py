@@ -196,6 +196,7 @@ async def test_stopping_what_has_ended_is_fine(refusal: httpx.Response, word: st
         [error(400, "validation_error"), answer(v0_agent(status="CREATING"))],
         [error(404, "agent_not_found")],
         [error(403, "plan_required")],
+        [error(400, "usage_limit_exceeded")],
         [error(500, "internal_error")],
     ],
 )
