@@ -37,7 +37,7 @@ _CHOSEN_BY_BROKER: Final = frozenset({"metadata", "description", "max_waiting"})
 class BrokerSettings:
     """Where the broker is and what is asked of it.
 
-    `monitor_url`: the monitoring of a single node, which tells whether it is durable. `allow_weak_durability`:
+    `monitor_url`: the monitoring of a single node, telling whether it is durable. `allow_weak_durability`:
     go on with a broker that may lose acknowledged messages in a power cut.
     """
 
@@ -209,7 +209,7 @@ def _positive(environment: Mapping[str, str], name: str, default: int) -> int:
 
 
 async def run(settings: BrokerSettings) -> None:
-    """Connect, refuse a weak broker, create or change what is needed; raises like `bootstrap` and `verify`."""
+    """Refuse a weak broker, else create or change what is needed; raises like `bootstrap` and `verify`."""
     nc = await connect(settings.nats_url, "bootstrap", within=_PATIENCE)
     try:
         await _check_durability(nc, settings)

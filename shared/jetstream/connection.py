@@ -33,7 +33,7 @@ def connect_options(name: str) -> dict[str, Any]:
             _log.warning("Trouble on the connection to NATS: %r", error)
 
     async def on_disconnected() -> None:
-        _log.warning("Lost the connection to NATS, connecting again")
+        _log.info("No connection to NATS")
 
     async def on_reconnected() -> None:
         _log.info("Connected to NATS again")

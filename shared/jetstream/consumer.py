@@ -139,8 +139,8 @@ class _Consumption:
         self._publisher = publisher
         self._observer = observer or _Nobody()
         self.most = workers + max(1, workers // 4)
-        self._held: set[Msg] = set()  # fetched and not answered yet
-        self._taken: set[Msg] = set()  # those of them that are with `take`
+        self._held: dict[str, Msg] = {}  # fetched and not answered yet, by the subject of the answer
+        self._taken: set[str] = set()  # those of them that are with `take`
         self._nc: Client | None = None
         self._freed = asyncio.Event()
         self._stop = asyncio.Event()
@@ -181,10 +181,10 @@ class _Consumption:
         """Wait for what was cancelled to be given back, and give back what never got as far as a handler."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_LET_GO_SECONDS):
-                while any(message in self._taken for message in self._held):
+                while self._taken:
                     self._freed.clear()
                     await self._freed.wait()
-        for message in self._held - self._taken:
+        for message in list(self._held.values()):
             await self._put_back(message, _GIVE_BACK)
         self._held.clear()
         if self._nc is not None and self._nc.is_connected:
@@ -195,11 +195,11 @@ class _Consumption:
             for message in messages:
                 await self._put_back(message, _GIVE_BACK)
             return []
-        self._held.update(messages)
+        self._held.update((message.reply, message) for message in messages)
         return messages
 
     async def take(self, message: Msg) -> None:
-        self._taken.add(message)
+        self._taken.add(message.reply)
         try:
             if await self._wait_for_worker():
                 try:
@@ -213,8 +213,8 @@ class _Consumption:
                 await self._put_back(message, _GIVE_BACK)
             raise
         finally:
-            self._held.discard(message)
-            self._taken.discard(message)
+            self._held.pop(message.reply, None)
+            self._taken.discard(message.reply)
             self._freed.set()
 
     # The policy
@@ -299,7 +299,7 @@ class _Consumption:
         """Tell the broker that what is held is being worked on, so that it gives it to nobody else."""
         while True:
             await asyncio.sleep(self._spec.ack_wait / 3)
-            for message in list(self._held):
+            for message in list(self._held.values()):
                 await self._answer(message.in_progress)
 
     def _where(self, delivery: Delivery) -> str:

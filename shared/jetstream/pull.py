@@ -19,7 +19,11 @@ from shared.jetstream.topology import ConsumerSpec
 
 _log = logging.getLogger(__name__)
 
-_PULL_SECONDS: Final = 5.0
+# FastStream writes two lines for each message, but it is also the one who knows when its own loop fails.
+_quiet_log = _log.getChild("faststream")
+_quiet_log.setLevel(logging.WARNING)
+
+_PULL_SECONDS: Final = 2.0  # a pull that was lost with its connection costs this much
 _TOO_QUICK: Final = 0.2  # seconds; an empty answer sooner than this is an error in disguise
 
 
@@ -56,7 +60,7 @@ def make_broker(url: str, name: str, *, grace: float = 20.0) -> NatsBroker:
         **connect_options(name),
         graceful_timeout=grace,
         apply_types=False,  # handlers get the raw message; nothing is parsed or validated before them
-        logger=None,  # it would write two lines for each message
+        logger=_quiet_log,
     )
 
 

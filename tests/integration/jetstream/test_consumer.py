@@ -1,0 +1,358 @@
+"""How messages are consumed on a real broker: acked, put back, parked, and what a stop leaves behind."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from nats.aio.client import Client
+from nats.js.api import StreamConfig
+
+from deploy.local.nats import NatsServer
+from shared.jetstream.consumer import Delivery, Handler, Later, Poison, subscribe, watch_consumers
+from shared.jetstream.errors import TopologyDriftError
+from shared.jetstream.publish import JetStreamPublisher
+from shared.jetstream.pull import make_broker
+from shared.jetstream.topology import (
+    COMMANDS,
+    DEAD,
+    DISPATCHER_COMMANDS,
+    ConsumerSpec,
+    TopologySettings,
+    command_subject,
+    dead_subject,
+)
+from tests.support.eventually import eventually
+
+SUBJECT = command_subject("team", "orc")
+
+
+@dataclass
+class Seen:
+    """What handlers and the observer were told."""
+
+    deliveries: list[Delivery] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def processed(self, consumer: str, seconds: float) -> None:
+        assert consumer == DISPATCHER_COMMANDS.name
+        self.seconds.append(seconds)
+
+    def failed(self, consumer: str, kind: str) -> None:
+        assert consumer == DISPATCHER_COMMANDS.name
+        self.failures.append(kind)
+
+    def counted(self, then: Handler) -> Handler:
+        async def handle(delivery: Delivery) -> None:
+            self.deliveries.append(delivery)
+            await then(delivery)
+
+        return handle
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [delivery.data for delivery in self.deliveries]
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
+
+
+@asynccontextmanager
+async def consuming(
+    server: NatsServer,
+    handler: Handler,
+    seen: Seen,
+    *,
+    workers: int = 4,
+    grace: float = 5,
+    spec: ConsumerSpec = DISPATCHER_COMMANDS,
+    **options: Any,
+) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """A service that consumes commands; gives the function that stops it."""
+    broker = make_broker(server.url, "test-consumer", grace=grace)
+    subscribe(broker, spec, seen.counted(handler), workers=workers, observer=seen, **options)
+    await broker.start()
+    stopped = False
+
+    async def stop() -> None:
+        nonlocal stopped
+        if not stopped:
+            stopped = True
+            await broker.stop()
+
+    try:
+        yield stop
+    finally:
+        await stop()
+
+
+async def publish(nc: Client, *bodies: bytes) -> None:
+    for body in bodies:
+        await JetStreamPublisher(nc).publish(SUBJECT, body, stream=COMMANDS, headers={"Trace": "abc"})
+
+
+async def waiting(nc: Client) -> int:
+    """How many commands are not acked for good."""
+    return (await nc.jsm().stream_info(COMMANDS)).state.messages
+
+
+async def gone(nc: Client) -> None:
+    async def check() -> None:
+        assert await waiting(nc) == 0
+
+    await eventually(check)
+
+
+async def nothing(delivery: Delivery) -> None: ...
+
+
+async def test_a_handler_that_returns_acks_its_message(nats: NatsServer, nc: Client, seen: Seen) -> None:
+    await publish(nc, b'{"not": "decoded"}', b"\xff\x00 not JSON", b"")
+    async with consuming(nats, nothing, seen):
+        await gone(nc)
+    assert sorted(seen.bodies) == sorted([b'{"not": "decoded"}', b"\xff\x00 not JSON", b""])
+    first = min(seen.deliveries, key=lambda delivery: delivery.sequence)
+    assert (first.subject, first.deliveries, first.sequence) == (SUBJECT, 1, 1)
+    assert first.headers["Trace"] == "abc"
+    assert abs(first.published_at.timestamp() - time.time()) < 30
+    assert len(seen.seconds) == 3
+    assert seen.failures == []
+
+
+async def test_a_lone_message_reaches_its_handler_at_once(nats: NatsServer, nc: Client, seen: Seen) -> None:
+    async with consuming(nats, nothing, seen, workers=8):
+        await asyncio.sleep(0.3)  # the pull waits for messages now
+        for count in range(1, 4):
+            began = time.monotonic()
+            await publish(nc, b"x")
+            await eventually(lambda count=count: len(seen.deliveries) == count, interval=0.002)  # type: ignore[misc]
+            assert time.monotonic() - began < 0.3
+
+
+async def test_later_puts_it_back_for_that_long_and_is_no_failure(
+    nats: NatsServer, nc: Client, seen: Seen, caplog: pytest.LogCaptureFixture
+) -> None:
+    at: list[float] = []
+
+    async def wait_twice(delivery: Delivery) -> None:
+        at.append(time.monotonic())
+        if delivery.deliveries < 3:
+            raise Later(0.3, "no slot is free")
+
+    caplog.set_level(logging.INFO)
+    await publish(nc, b"x")
+    async with consuming(nats, wait_twice, seen, dead_after=2):
+        await gone(nc)
+    assert [delivery.deliveries for delivery in seen.deliveries] == [1, 2, 3]
+    assert all(0.25 < later - earlier < 1.5 for earlier, later in pairwise(at))
+    assert seen.failures == []
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+    assert "no slot is free" in caplog.text
+
+
+async def test_an_error_is_tried_again_with_growing_delays(
+    nats: NatsServer, nc: Client, seen: Seen, caplog: pytest.LogCaptureFixture
+) -> None:
+    at: list[float] = []
+
+    async def fail_three_times(delivery: Delivery) -> None:
+        at.append(time.monotonic())
+        if delivery.deliveries < 4:
+            raise RuntimeError("the database is away")
+
+    await publish(nc, b"x")
+    async with consuming(nats, fail_three_times, seen, delays=(0.1, 0.4, 0.8)):
+        await gone(nc)
+    gaps = [later - earlier for earlier, later in pairwise(at)]
+    for gap, delay in zip(gaps, (0.1, 0.4, 0.8), strict=True):
+        assert delay * 0.8 <= gap < delay * 1.2 + 0.5
+    assert seen.failures == ["retry"] * 3
+    assert "Traceback" in caplog.text
+    assert "the database is away" in caplog.text
+
+
+async def dead_letters(nc: Client) -> list[Any]:
+    """What was parked, oldest first."""
+    subject = dead_subject(COMMANDS, DISPATCHER_COMMANDS.name)
+    manager = nc.jsm()
+    count = (await manager.stream_info(DEAD)).state.last_seq
+    found = [await manager.get_msg(DEAD, seq) for seq in range(1, count + 1)]
+    return [message for message in found if message.subject == subject]
+
+
+async def test_poison_is_parked_with_its_reason_and_then_dropped(
+    nats: NatsServer, nc: Client, seen: Seen
+) -> None:
+    async def refuse(delivery: Delivery) -> None:
+        raise Poison("not a command:\r\n  bad JSON")
+
+    await publish(nc, b"{broken")
+    async with consuming(nats, refuse, seen):
+        await gone(nc)
+    [letter] = await dead_letters(nc)
+    assert letter.data == b"{broken"
+    assert letter.headers["Trace"] == "abc"
+    assert letter.headers["Dead-Kind"] == "poison"
+    assert letter.headers["Dead-Reason"] == "not a command:    bad JSON"
+    assert letter.headers["Dead-Subject"] == SUBJECT
+    assert letter.headers["Dead-Sequence"] == "1"
+    assert seen.failures == ["poison"]
+    assert len(seen.deliveries) == 1
+
+
+async def test_a_message_that_keeps_failing_is_parked_after_its_last_delivery(
+    nats: NatsServer, nc: Client, seen: Seen
+) -> None:
+    async def fail(delivery: Delivery) -> None:
+        raise RuntimeError("always")
+
+    await publish(nc, b"x")
+    async with consuming(nats, fail, seen, delays=(0.05,), dead_after=3):
+        await gone(nc)
+    [letter] = await dead_letters(nc)
+    assert letter.headers["Dead-Kind"] == "exhausted"
+    assert letter.headers["Dead-Reason"] == "RuntimeError: always"
+    assert letter.headers["Dead-Deliveries"] == "3"
+    assert seen.failures == ["retry", "retry", "exhausted"]
+
+
+async def test_a_message_that_cannot_be_parked_is_kept(nats: NatsServer, nc: Client, seen: Seen) -> None:
+    async def refuse(delivery: Delivery) -> None:
+        raise Poison("bad")
+
+    await nc.jsm().delete_stream(DEAD)
+    await publish(nc, b"x")
+    publisher = JetStreamPublisher(nc, budget=0.5)
+    async with consuming(nats, refuse, seen, publisher=publisher):
+        await eventually(lambda: len(seen.seconds) == 1)
+        assert await waiting(nc) == 1
+
+
+async def test_a_handler_that_takes_too_long_has_failed(nats: NatsServer, nc: Client, seen: Seen) -> None:
+    async def hang_once(delivery: Delivery) -> None:
+        if delivery.deliveries == 1:
+            await asyncio.sleep(60)
+
+    await publish(nc, b"x")
+    async with consuming(nats, hang_once, seen, delays=(0.05,), handler_seconds=0.2):
+        await gone(nc)
+    assert seen.failures == ["retry"]
+
+
+@pytest.fixture
+async def impatient(nc: Client) -> ConsumerSpec:
+    """The consumer with a broker that waits only a second and a half for an ack."""
+    spec = replace(DISPATCHER_COMMANDS, ack_wait=1.5)
+    await nc.jsm().add_consumer(COMMANDS, spec.config(TopologySettings()))
+    return spec
+
+
+async def test_heartbeats_keep_a_long_handler_and_those_who_wait_for_it(
+    nats: NatsServer, nc: Client, seen: Seen, impatient: ConsumerSpec
+) -> None:
+    async def take_long(delivery: Delivery) -> None:
+        await asyncio.sleep(2.5)
+
+    await publish(nc, b"1", b"2")
+    async with consuming(nats, take_long, seen, spec=impatient, workers=1):
+        await gone(nc)
+    assert seen.bodies == [b"1", b"2"]
+
+
+async def test_no_more_is_taken_than_there_is_room_for(nats: NatsServer, nc: Client, seen: Seen) -> None:
+    """What one replica cannot work on stays with the broker, for another one."""
+    go_on = asyncio.Event()
+    running = most = 0
+
+    async def wait(delivery: Delivery) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await go_on.wait()
+        running -= 1
+
+    await publish(nc, *(str(number).encode() for number in range(40)))
+    async with consuming(nats, wait, seen, workers=4):
+        await eventually(lambda: running == 4)
+        await asyncio.sleep(0.5)
+        info = await nc.jsm().consumer_info(COMMANDS, DISPATCHER_COMMANDS.name)
+        assert (running, info.num_ack_pending) == (4, 5)
+        go_on.set()
+        await gone(nc)
+    assert most == 4
+    assert len(seen.bodies) == 40
+
+
+async def test_a_stop_lets_finish_what_runs_and_gives_back_what_waits(
+    nats: NatsServer, nc: Client, seen: Seen
+) -> None:
+    async def take_a_second(delivery: Delivery) -> None:
+        await asyncio.sleep(1)
+
+    await publish(nc, *(str(number).encode() for number in range(10)))
+    async with consuming(nats, take_a_second, seen, workers=4) as stop:
+        await eventually(lambda: len(seen.deliveries) == 4)
+        await stop()
+    assert len(seen.seconds) == 4
+    assert await waiting(nc) == 6
+    second = Seen()
+    async with consuming(nats, nothing, second):
+        await eventually(lambda: len(second.bodies) == 6, timeout=3)  # far sooner than the broker's 30 s
+    assert sorted(seen.bodies + second.bodies) == [str(number).encode() for number in range(10)]
+
+
+async def test_a_stop_gives_back_what_does_not_end_in_time(nats: NatsServer, nc: Client, seen: Seen) -> None:
+    async def hang(delivery: Delivery) -> None:
+        await asyncio.sleep(60)
+
+    await publish(nc, b"1", b"2")
+    async with consuming(nats, hang, seen, grace=0.3) as stop:
+        await eventually(lambda: len(seen.deliveries) == 2)
+        async with asyncio.timeout(3):
+            await stop()
+    second = Seen()
+    async with consuming(nats, nothing, second):
+        await eventually(lambda: sorted(second.bodies) == [b"1", b"2"], timeout=3)
+
+
+async def test_consuming_goes_on_after_the_broker_was_killed(
+    nats: NatsServer, nc: Client, seen: Seen
+) -> None:
+    async with consuming(nats, nothing, seen):
+        await publish(nc, b"before")
+        await gone(nc)
+        nats.kill()
+        await asyncio.to_thread(nats.start)
+        await publish(nc, b"after")
+        await eventually(lambda: b"after" in seen.bodies, timeout=20)
+        await gone(nc)
+
+
+async def test_subscribing_changes_nothing_on_the_broker(nats: NatsServer, nc: Client, seen: Seen) -> None:
+    async def configuration() -> tuple[StreamConfig, Any]:
+        manager = nc.jsm()
+        consumer = await manager.consumer_info(COMMANDS, DISPATCHER_COMMANDS.name)
+        return (await manager.stream_info(COMMANDS)).config, (consumer.config, consumer.created)
+
+    before = await configuration()
+    async with consuming(nats, nothing, seen):
+        await publish(nc, b"x")
+        await gone(nc)
+    assert await configuration() == before
+
+
+async def test_a_consumer_that_was_deleted_is_noticed(nc: Client) -> None:
+    watching = asyncio.create_task(watch_consumers(nc, [DISPATCHER_COMMANDS], every=0.1))
+    await asyncio.sleep(0.3)
+    assert not watching.done()
+    await nc.jsm().delete_consumer(COMMANDS, DISPATCHER_COMMANDS.name)
+    with pytest.raises(TopologyDriftError, match="dispatcher-commands"):
+        await asyncio.wait_for(watching, 5)
