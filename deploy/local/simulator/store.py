@@ -5,6 +5,7 @@ import binascii
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from uuid import uuid4
 
 from deploy.local.simulator import content
@@ -72,7 +73,7 @@ class AgentStore:
         """The next `limit` wanted agents, newest first, and the cursor of the page after them, if any."""
         newest = self._last_number if cursor is None else _number_in(cursor) - 1
         found = self._older(newest, wanted)
-        agents = [agent for agent, _ in zip(found, range(limit), strict=False)]
+        agents = list(islice(found, limit))
         more = len(agents) == limit and next(found, None) is not None
         return agents, _cursor_at(agents[-1].number) if more else None
 
