@@ -19,11 +19,11 @@ class ChildFailedError(Exception):
 
 @dataclass(frozen=True)
 class Identity:
-    """Another user to run a program as (only root can), and whether closed folders stop that user."""
+    """Another user to run a program as, which only root can, and the one right of root's that it keeps."""
 
     uid: int
     gid: int
-    read_search: bool = False
+    capability: int | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def tethered(
     options = [str(os.getpid()), str(int(death_signal))]
     if identity is not None:
         options += ["--user", str(identity.uid), str(identity.gid)]
-        options += ["--read-search"] if identity.read_search else []
+        options += [] if identity.capability is None else [str(identity.capability)]
     return [sys.executable, "-I", "-S", _TETHER, *options, "--", *argv]
 
 

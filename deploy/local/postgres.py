@@ -17,6 +17,7 @@ from psycopg import sql
 
 from deploy.local.child import Child, ChildFailedError, Identity, ProcessSpec, tethered
 from deploy.local.ports import LOOPBACK, free_port
+from deploy.local.tether import CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 
 SUPERUSER = "postgres"
 READY_SECONDS = 30.0  # after a crash it replays its log first
@@ -201,17 +202,16 @@ def _identity(folder: Path) -> Identity | None:
     else:
         nobody = pwd.getpwnam("nobody")
         uid, gid = nobody.pw_uid, nobody.pw_gid
-    reached = (_install() / "bin" / "postgres", _install() / "share" / "postgres.bki")
-    closed = not (_others_can_enter(folder.parent) and all(_others_can_read(file) for file in reached))
-    return Identity(uid, gid, read_search=closed)
+    return Identity(uid, gid, capability=_capability_to_reach(folder))
 
 
-def _others_can_enter(folder: Path) -> bool:
-    return all(step.stat().st_mode & stat.S_IXOTH for step in (folder, *folder.parents))
-
-
-def _others_can_read(file: Path) -> bool:
-    return bool(file.stat().st_mode & stat.S_IROTH) and _others_can_enter(file.parent)
+def _capability_to_reach(folder: Path) -> int | None:
+    """The weakest capability that lets another user run our Postgres on `folder`; None if none is needed."""
+    program, library = _install() / "bin" / "postgres", _install() / "share" / "postgres.bki"
+    if not (program.stat().st_mode & stat.S_IXOTH and library.stat().st_mode & stat.S_IROTH):
+        return CAP_DAC_OVERRIDE  # installed under a strict umask
+    above = {*folder.parents, *program.parents, *library.parents}
+    return None if all(step.stat().st_mode & stat.S_IXOTH for step in above) else CAP_DAC_READ_SEARCH
 
 
 def _write_secret(file: Path, secret: str) -> None:

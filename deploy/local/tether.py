@@ -1,6 +1,6 @@
 """Becomes another program that can't outlive its parent, if need be as another user.
 
-Run as `python -I -S tether.py PARENT_PID DEATH_SIGNAL [--user UID GID] [--read-search] -- PROGRAM
+Run as `python -I -S tether.py PARENT_PID DEATH_SIGNAL [--user UID GID [CAPABILITY]] -- PROGRAM
 ARGUMENTS...`, with the standard library alone. A program of its own rather than a `preexec_fn`: code between
 fork and exec can deadlock once there are threads, and the order of the steps below matters. The pid stays,
 because the last step is an exec.
@@ -11,9 +11,9 @@ import os
 import sys
 
 _PR_SET_PDEATHSIG = 1
-_PR_SET_KEEPCAPS = 8
+_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP = 28, 1 << 2
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 47, 2
-_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
+CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
 _CAPABILITY_VERSION_3 = 0x20080522
 
 # What a shell answers for "found, but could not be run"; the caller's log has the sentence.
@@ -47,32 +47,40 @@ def _permitted_capabilities() -> int:
         return next((int(line.split()[1], 16) for line in status if line.startswith("CapPrm:")), 0)
 
 
-def become(uid: int, gid: int, *, read_search: bool) -> None:
-    """Gives up root for `uid` and `gid`, keeping, with `read_search`, the one right to pass closed folders.
+def become(uid: int, gid: int, capability: int | None) -> None:
+    """Gives up root for `uid` and `gid`, keeping of all its rights `capability` alone, by number, or none.
 
-    That right lets a server work below a folder such as /root (mode 0700) that its user can't enter.
-    Raises OSError when the kernel refuses.
+    With one of the two known here a server works below a folder such as /root (mode 0700) that its user can't
+    enter. Raises OSError when the kernel refuses.
     """
-    if not read_search:
-        os.setgroups([])
-        os.setgid(gid)
-        os.setuid(uid)
-        return
-    permitted = _permitted_capabilities()
-    # Containers leave their root DAC_OVERRIDE and take READ_SEARCH; where both are there the weaker one will
-    # do.
-    held = [c for c in (_CAP_DAC_READ_SEARCH, _CAP_DAC_OVERRIDE) if permitted >> c & 1]
-    if not held:
-        raise PermissionError("no capability to read below closed folders")
-    libc = _libc()
-    _checked("prctl(KEEPCAPS)", libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0))
+    if capability is not None:
+        capability = _held(capability)
+        # So that changing the user leaves the rights alone, and so that access() counts them, which it does
+        # not for ordinary users: Postgres looks for its own programs by access().
+        _checked("prctl(SECUREBITS)", _libc().prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0))
     os.setgroups([])
     os.setgid(gid)
     os.setuid(uid)
-    mask = 1 << held[0]
+    if capability is not None:
+        _keep_only(capability)
+
+
+def _held(capability: int) -> int:
+    """The capability, or the stronger one in its place: containers leave their root only DAC_OVERRIDE."""
+    permitted = _permitted_capabilities()
+    for candidate in (capability, CAP_DAC_OVERRIDE):
+        if permitted >> candidate & 1:
+            return candidate
+    raise PermissionError("root has no capability here to read below closed folders")
+
+
+def _keep_only(capability: int) -> None:
+    libc, mask = _libc(), 1 << capability
+    header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
     sets = (_CapabilitySet * 2)(_CapabilitySet(mask, mask, mask), _CapabilitySet(0, 0, 0))
-    _checked("capset", libc.capset(ctypes.byref(_CapabilityHeader(_CAPABILITY_VERSION_3, 0)), sets))
-    _checked("prctl(AMBIENT)", libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, held[0], 0, 0))
+    _checked("capset", libc.capset(ctypes.byref(header), sets))
+    # "Ambient" is what an ordinary user's process hands on through exec.
+    _checked("prctl(AMBIENT)", libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability, 0, 0))
 
 
 def die_with(parent: int, signal_number: int) -> None:
@@ -93,7 +101,8 @@ def main(arguments: list[str]) -> None:
     parent, death_signal = int(options[0]), int(options[1])
     if "--user" in options:
         at = options.index("--user")
-        become(int(options[at + 1]), int(options[at + 2]), read_search="--read-search" in options)
+        uid, gid, *capability = (int(option) for option in options[at + 1 :])
+        become(uid, gid, capability[0] if capability else None)
     # Only now: the kernel forgets the death signal when a process changes its user.
     die_with(parent, death_signal)
     os.execvp(command[0], command)

