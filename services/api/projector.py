@@ -19,12 +19,12 @@ from services.api.archive import UnreadableArchiveError
 from services.api.guard import JetStreamProbe, LogMismatchError, LogProbe
 from services.api.projections import BrokenHistoryError
 from services.api.read_side import FencedError
+from services.api.source import JetStreamSource, Source
 from services.api.term import Term
 from shared.jetstream.errors import UnreadableCommitError
-from shared.jetstream.event_log import JetStreamEventLog
 from shared.jetstream.topology import EVENTS
 from shared.observability.health import Check
-from shared.ports import EventLog, LogUnavailableError
+from shared.ports import LogUnavailableError
 from shared.postgres.pool import connect
 from shared.process import Runtime, run
 from shared.settings import ServiceSettings
@@ -59,14 +59,14 @@ class Projector:
 
     Args:
         dsn: of the database; a connection of its own is used, for its session's lock says who leads.
-        log, probe: the log to follow, and what is asked about it.
+        log, probe: the log to follow, with its bytes, and what is asked about it.
         on_advance: told each new checkpoint once it is committed.
     """
 
     def __init__(
         self,
         dsn: str,
-        log: EventLog,
+        log: Source,
         probe: LogProbe,
         *,
         on_advance: Callable[[int], None] | None = None,
@@ -212,8 +212,8 @@ class ProjectorSettings(ServiceSettings):
 @asynccontextmanager
 async def build(settings: ProjectorSettings, runtime: Runtime) -> AsyncIterator[None]:
     """The projector's process."""
-    log, probe = JetStreamEventLog(runtime.nc), JetStreamProbe(runtime.nc)
-    projector = Projector(settings.database_url.get_secret_value(), log, probe)
+    dsn = settings.database_url.get_secret_value()
+    projector = Projector(dsn, JetStreamSource(runtime.nc), JetStreamProbe(runtime.nc))
     runtime.readiness.checks["projection"] = projector.check
     async with running(projector) as task:
         runtime.supervise(task)

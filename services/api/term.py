@@ -12,10 +12,10 @@ from services.api.archive import archive_rows, histories
 from services.api.guard import Checkpoint, LogProbe, check_log
 from services.api.projections import BrokenHistoryError, fold, replay
 from services.api.read_side import PROJECTION, ReadSide
+from services.api.source import Source
 from services.api.state_cache import StateCache
 from shared.envelope import Stored
 from shared.observability.metrics import PROJECTION_LAG, PROJECTION_SEQUENCE
-from shared.ports import EventLog
 
 _TRANSACTION_BYTES: Final = 8 * 1024 * 1024
 
@@ -26,7 +26,7 @@ class Term:
     def __init__(
         self,
         connection: AsyncConnection[Any],
-        log: EventLog,
+        log: Source,
         probe: LogProbe,
         stream: str,
         advanced: Callable[[int], None],

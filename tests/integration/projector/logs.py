@@ -11,8 +11,8 @@ from nats.aio.client import Client
 
 from services.api.guard import JetStreamProbe
 from services.api.projector import Pace, Projector, running
+from services.api.source import JetStreamSource
 from shared.envelope import Commit, encode
-from shared.jetstream.event_log import JetStreamEventLog
 from shared.jetstream.topology import EVENTS, TopologySettings, event_subject, streams
 from tests.support.eventually import eventually
 
@@ -67,7 +67,7 @@ async def append_raw(nc: Client, commit: Commit, body: bytes) -> int:
 
 
 def make_projector(dsn: str, nc: Client, *, on_advance: Callable[[int], None] | None = None) -> Projector:
-    return Projector(dsn, JetStreamEventLog(nc), JetStreamProbe(nc), on_advance=on_advance, pace=PACE)
+    return Projector(dsn, JetStreamSource(nc), JetStreamProbe(nc), on_advance=on_advance, pace=PACE)
 
 
 async def project(dsn: str, nc: Client) -> None:
