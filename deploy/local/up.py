@@ -86,7 +86,10 @@ async def run_up(
 
 
 def main() -> int:
-    """What `orchestrator up` does: runs until SIGINT, SIGTERM or SIGHUP; answers the exit code."""
+    """What `orchestrator up` does: runs until SIGINT, SIGTERM or SIGHUP; answers the exit code.
+
+    A second signal ends it at once; the kernel then ends the children.
+    """
     try:
         settings = LocalSettings.from_environment(os.environ)
     except LocalSettingsError as error:
@@ -98,8 +101,16 @@ def main() -> int:
 async def _until_signal(settings: LocalSettings) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, stop.set)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def stop_on_first_end_on_second() -> None:
+        stop.set()
+        for number in numbers:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in numbers:
+        loop.add_signal_handler(number, stop_on_first_end_on_second)
     return await run_up(settings, stop=stop)
 
 
