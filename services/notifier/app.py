@@ -1,15 +1,17 @@
 """Puts the notifier together."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Final
 
 from services.notifier.channels.webhook import WebhookChannel
 from services.notifier.deliveries import Deliverer
 from services.notifier.guard import Guard
-from services.notifier.outbound import Outbound
+from services.notifier.outbound import SEND_SECONDS, Outbound
 from services.notifier.publish import Announcer
+from services.notifier.schedule import SCHEDULE
 from services.notifier.settings import NotifierSettings
 from shared.jetstream.consumer import subscribe, watch_consumers
 from shared.jetstream.event_log import JetStreamEventLog
@@ -36,12 +38,22 @@ class _Metrics:
 
 
 @asynccontextmanager
-async def build(settings: NotifierSettings, runtime: Runtime) -> AsyncIterator[None]:
-    """Announce and deliver while inside; on leaving, what is under way may finish."""
+async def build(
+    settings: NotifierSettings,
+    runtime: Runtime,
+    *,
+    schedule: Sequence[timedelta] = SCHEDULE,
+    send_seconds: float = SEND_SECONDS,
+) -> AsyncIterator[None]:
+    """Announce and deliver while inside; on leaving, what is under way may finish.
+
+    `schedule`: the waits between tries. `send_seconds`: how long one may take.
+    """
     log, publisher = JetStreamEventLog(runtime.nc), JetStreamPublisher(runtime.nc)
     announcer = Announcer(log, publisher)
-    outbound = Outbound(Guard(allow_private=settings.allow_private_webhooks))
-    deliverer = Deliverer(log, SystemClock(), WebhookChannel(outbound, settings.webhook_secret))
+    outbound = Outbound(Guard(allow_private=settings.allow_private_webhooks), total_seconds=send_seconds)
+    channel = WebhookChannel(outbound, settings.webhook_secret)
+    deliverer = Deliverer(log, SystemClock(), channel, schedule=schedule)
     broker = make_broker(settings.nats_url, "notifier", grace=settings.stop_seconds)
     for spec, handler, workers in (
         (NOTIFIER_EVENTS, announcer.on_commit, _ANNOUNCING),

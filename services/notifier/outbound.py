@@ -13,6 +13,8 @@ import httpx
 
 from services.notifier.guard import Guard
 
+CONNECT_SECONDS: Final = 5.0
+SEND_SECONDS: Final = 15.0  # receivers are told to answer first and work afterwards
 _READ_AT_MOST: Final = 16 * 1024  # bytes, as they come: nothing is decompressed
 
 
@@ -41,8 +43,8 @@ class Outbound:
         guard: Guard,
         *,
         ssl_context: ssl.SSLContext | None = None,
-        connect_seconds: float = 5.0,
-        total_seconds: float = 15.0,
+        connect_seconds: float = CONNECT_SECONDS,
+        total_seconds: float = SEND_SECONDS,
     ) -> None:
         self._guard = guard
         self._ssl_context = ssl_context or httpx.create_ssl_context(trust_env=False)

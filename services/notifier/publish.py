@@ -33,7 +33,8 @@ class Announcer:
         try:
             commit = decode(delivery.data)
         except ValueError as exc:
-            raise Poison(f"not a commit: {exc}") from exc
+            # The error's text may show what is in the commit, and the reason is logged.
+            raise Poison(f"not a commit: {type(exc).__name__}") from exc
         with log_context(orchestration=commit.aggregate):
             for index, recorded in enumerate(commit.events):
                 await self._publish(commit, index, recorded)

@@ -143,5 +143,6 @@ async def test_a_busy_host_is_come_back_to_without_a_try(log: MemoryEventLog, no
 
 async def test_what_is_no_notification_is_poison(log: MemoryEventLog, notification: Notification) -> None:
     one, _, _ = deliverer(log, notification)
-    with pytest.raises(Poison):
-        await one.on_notification(as_delivery(b'{"delivery_id": 1}'))
+    with pytest.raises(Poison) as poison:
+        await one.on_notification(as_delivery(b'{"delivery_id": "d", "url": ["https://a.example/SECRET-TOKEN"]}'))
+    assert "SECRET-TOKEN" not in poison.value.reason

@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import ssl
 from collections.abc import AsyncIterator, Callable
 
 import httpcore
@@ -250,3 +251,38 @@ async def test_nothing_of_the_environment_is_used(network: Network, monkeypatch:
     with pytest.raises(UnreachableError):
         await outbound(Guard(resolve=resolver(["8.8.8.8"]))).post("https://example.com/", {}, b"{}")
     assert network.connected == ["8.8.8.8"]
+
+
+class Handshake(httpcore.AsyncNetworkStream):
+    """A connection that writes down for which name TLS is asked, and with what rules, and then breaks."""
+
+    def __init__(self) -> None:
+        self.names: list[str | None] = []
+        self.contexts: list[ssl.SSLContext] = []
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        self.names.append(server_hostname)
+        self.contexts.append(ssl_context)
+        raise httpcore.ConnectError("broken")
+
+    async def aclose(self) -> None: ...
+
+
+async def test_the_certificate_is_checked_for_the_name_and_not_for_the_address(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handshake = Handshake()
+
+    async def connect(*_: object, **__: object) -> httpcore.AsyncNetworkStream:
+        return handshake
+
+    monkeypatch.setattr(network, "connect_tcp", connect)
+    with pytest.raises(UnreachableError):
+        await Outbound(Guard(resolve=resolver(["8.8.8.8"]))).post("https://hooks.example.com/", {}, b"{}")
+    assert handshake.names == ["hooks.example.com"]
+    [context] = handshake.contexts
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
