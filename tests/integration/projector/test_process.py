@@ -1,0 +1,56 @@
+"""The projector as a process of its own."""
+
+import asyncio
+import os
+import signal
+import sys
+import urllib.request
+from pathlib import Path
+
+import nats as nats_client
+
+from deploy.local.nats import NatsServer
+from deploy.local.ports import free_port
+from shared.jetstream.bootstrap import bootstrap
+from shared.jetstream.topology import TopologySettings
+from tests.integration.projector.logs import append, dump, shown
+from tests.support.eventually import eventually
+from tests.unit.projections.histories import every_event
+
+
+async def test_it_projects_tells_that_it_is_ready_and_ends_in_order(dsn: str, nats: NatsServer, tmp_path: Path) -> None:
+    client = await nats_client.connect(nats.url)
+    await bootstrap(client, TopologySettings())
+    port = free_port()
+    environment = {
+        **os.environ,
+        "DATABASE_URL": dsn,
+        "NATS_URL": nats.url,
+        "NATS_MONITOR_URL": nats.monitor_url,
+        "HEALTH_PORT": str(port),
+    }
+    log = tmp_path / "projector.log"
+    with log.open("wb") as out:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "services.api.projector", env=environment, stderr=out
+        )
+    try:
+        await eventually(lambda: asyncio.to_thread(is_ready, port), timeout=20)
+        await shown(dsn, await append(client, every_event()))
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 10) == 0, log.read_text()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        await client.close()
+    assert len(dump(dsn)["event_archive"]) == len(every_event())
+    assert dsn.split(":")[2].split("@")[0] not in log.read_text()
+
+
+def is_ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=1) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
