@@ -20,6 +20,9 @@ SIMULATOR_PACE = {
     "GET_RATE_PER_MINUTE": "0",
     "LIST_RATE_PER_MINUTE": "0",
     "ALLOW_PRIVATE_WEBHOOKS": "true",
+    # Its creates are answered within a second, so one without an answer is settled soon.
+    "CREATE_SETTLE_SECONDS": "5",
+    "SLOT_AUDIT_SECONDS": "5",
 }
 
 

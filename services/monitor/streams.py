@@ -6,6 +6,7 @@ costs only the time until the next poll.
 
 import asyncio
 import logging
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from services.monitor.observer import Observer
@@ -62,10 +63,11 @@ class Streams:
             pause = _FIRST_PAUSE_SECONDS
             while True:
                 try:
-                    async for event in self.provider.stream(agent_id, run_id, after=position):
-                        position, pause = event.id or position, _FIRST_PAUSE_SECONDS
-                        if event.kind in _ENDS:
-                            break
+                    async with aclosing(self.provider.stream(agent_id, run_id, after=position)) as events:
+                        async for event in events:
+                            position, pause = event.id or position, _FIRST_PAUSE_SECONDS
+                            if event.kind in _ENDS:
+                                break
                     if not (await self.observer.look(watched, "stream")).is_active:
                         return
                 except ProviderError as error:

@@ -1,6 +1,6 @@
 """The port to the provider of cloud agents: what the orchestrator needs, in its own words."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
@@ -139,7 +139,7 @@ class Provider(Protocol):
 
     async def me(self) -> Account: ...
 
-    def stream(self, agent_id: str, run_id: str, *, after: str | None = None) -> AsyncIterator[StreamEvent]:
+    def stream(self, agent_id: str, run_id: str, *, after: str | None = None) -> AsyncGenerator[StreamEvent, None]:
         """Events of a run as they come, from the one after `after`; v0 has none: empty.
 
         Ends after the event `done`, or without it when the provider closes: then the run may go on. It may be

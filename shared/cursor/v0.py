@@ -1,6 +1,6 @@
 """The provider by version 0 of the API: no idempotent create, but the only one that reports by webhook."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import datetime, timedelta
 from urllib.parse import quote
 
@@ -93,7 +93,7 @@ class CursorV0:
 
     async def stream(
         self, agent_id: str, run_id: str, *, after: str | None = None
-    ) -> AsyncIterator[StreamEvent]:
+    ) -> AsyncGenerator[StreamEvent, None]:
         return
         yield  # makes this an iterator: there is nothing to stream
 

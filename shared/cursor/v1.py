@@ -1,6 +1,6 @@
 """The provider by version 1 of the API: a durable agent with an id of our choice, and one run per prompt."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime
@@ -118,7 +118,7 @@ class CursorV1:
 
     async def stream(
         self, agent_id: str, run_id: str, *, after: str | None = None
-    ) -> AsyncIterator[StreamEvent]:
+    ) -> AsyncGenerator[StreamEvent, None]:
         if after is not None and not (after.isascii() and after.isprintable()):
             raise ProviderError(
                 "invalid_last_event_id", "the id to resume after is not one of the provider's"
