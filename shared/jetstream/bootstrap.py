@@ -17,7 +17,7 @@ from nats.js import JetStreamManager
 from nats.js.api import ConsumerConfig, StreamConfig
 from nats.js.errors import APIError, NotFoundError
 
-from shared.jetstream.connection import connect
+from shared.jetstream.connection import close, connect
 from shared.jetstream.durability import check_durability
 from shared.jetstream.errors import TopologyDriftError, WeakBrokerError
 from shared.jetstream.retry import Backoff
@@ -215,7 +215,7 @@ async def run(settings: BrokerSettings) -> None:
         await _check_durability(nc, settings)
         await bootstrap(nc, settings.topology)
     finally:
-        await nc.close()
+        await close(nc)
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import nats
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ def connect_options(name: str) -> dict[str, Any]:
         "ping_interval": 10,
         "max_outstanding_pings": 2,
         "connect_timeout": _CONNECT_SECONDS,
+        "drain_timeout": _CONNECT_SECONDS,
         "error_cb": on_error,
         "disconnected_cb": on_disconnected,
         "reconnected_cb": on_reconnected,
@@ -80,6 +82,14 @@ async def connect(
         stopping.cancel()
         connecting.cancel()
         await asyncio.gather(connecting, stopping, return_exceptions=True)
+
+
+async def close(nc: Client) -> None:
+    """Close the connection; unlike the library's own, without an error when the broker is gone."""
+    try:
+        await nc.close()
+    except (NatsError, OSError, TimeoutError) as exc:
+        _log.info("The broker was gone before the connection was closed: %r", exc)
 
 
 class _Quiet:

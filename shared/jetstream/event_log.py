@@ -163,9 +163,7 @@ class JetStreamEventLog:
             raise LogFullError(str(refusal)) from refusal
         raise LogUnavailableError(f"the broker refused: {refusal}") from refusal
 
-    async def _next_after(
-        self, subject: str, expected: int, backoff: Backoff, *, wait: bool
-    ) -> RawMessage | None:
+    async def _next_after(self, subject: str, expected: int, backoff: Backoff, *, wait: bool) -> RawMessage | None:
         """The message that follows `expected`. A cluster may say so before it can be read."""
         patience = Backoff(first=0.02, most=0.5, budget=min(2.0, backoff.remaining))
         while True:

@@ -96,9 +96,7 @@ class HistoryReader:
             raise UnreadableHistoryError(error.get("description", ""))
         return _stored(answer["message"])
 
-    async def _page(
-        self, subject: str, start: int, promised: int, within: float
-    ) -> tuple[list[RawMessage], int]:
+    async def _page(self, subject: str, start: int, promised: int, within: float) -> tuple[list[RawMessage], int]:
         """One answer and how many messages are still to come; `promised` is what the one before said."""
         messages, end = await self._ask({"batch": _BATCH, "seq": start, "next_by_subj": subject}, within)
         status = end["Status"]
@@ -128,9 +126,7 @@ class HistoryReader:
         async with self._starting:
             if self._inbox is None:
                 inbox = self._nc.new_inbox()
-                await self._nc.subscribe(
-                    f"{inbox}.*", cb=self._on_reply, pending_msgs_limit=-1, pending_bytes_limit=-1
-                )
+                await self._nc.subscribe(f"{inbox}.*", cb=self._on_reply, pending_msgs_limit=-1, pending_bytes_limit=-1)
                 self._inbox = inbox
             return self._inbox
 
@@ -157,9 +153,7 @@ class _Call:
 
 def _direct(message: Msg) -> RawMessage:
     headers = message.headers or {}
-    return RawMessage(
-        int(headers["Nats-Sequence"]), headers["Nats-Subject"], headers.get("Nats-Msg-Id"), message.data
-    )
+    return RawMessage(int(headers["Nats-Sequence"]), headers["Nats-Subject"], headers.get("Nats-Msg-Id"), message.data)
 
 
 def _stored(raw: dict[str, str]) -> RawMessage:

@@ -81,9 +81,7 @@ class Publisher(Protocol):
         """
 
 
-async def request_ack(
-    nc: Client, subject: str, data: bytes, headers: dict[str, str], backoff: Backoff
-) -> Ack:
+async def request_ack(nc: Client, subject: str, data: bytes, headers: dict[str, str], backoff: Backoff) -> Ack:
     """Publish the same bytes until the broker answers.
 
     A silent try says nothing: the message may be stored. So only repeat what is safe to be repeated.
@@ -97,7 +95,7 @@ async def request_ack(
     while backoff.remaining > 0:
         try:
             # While the client reconnects it would only queue one more copy in its buffer.
-            if nc.is_connected:
+            if nc.is_connected or nc.is_closed:
                 within = min(patience, backoff.remaining)
                 reply = await nc.request(subject, data, timeout=within, headers=headers)
                 return _parse(reply.data)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from types import TracebackType
 from typing import Any, Final, Protocol
 
 from faststream.middlewares import AckPolicy
@@ -13,7 +14,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.client import JetStreamContext
 
-from shared.jetstream.connection import connect_options
+from shared.jetstream.connection import close, connect_options
 from shared.jetstream.retry import Backoff
 from shared.jetstream.topology import ConsumerSpec
 
@@ -55,13 +56,32 @@ class Intake(Protocol):
 
 def make_broker(url: str, name: str, *, grace: float = 20.0) -> NatsBroker:
     """A FastStream broker with our options. `grace`: seconds that running handlers get when it stops."""
-    return NatsBroker(
+    return _Broker(
         url.split(","),
         **connect_options(name),
         graceful_timeout=grace,
         apply_types=False,  # handlers get the raw message; nothing is parsed or validated before them
         logger=_quiet_log,
     )
+
+
+class _Broker(NatsBroker):
+    """Stops without an error when NATS is away; a service has to end then, too."""
+
+    async def stop(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_val: BaseException | None = None,
+        exc_tb: TracebackType | None = None,
+    ) -> None:
+        connection = self._connection
+        try:
+            await super().stop(exc_type, exc_val, exc_tb)
+        except (NatsError, OSError, TimeoutError) as exc:
+            _log.info("NATS was away when consuming stopped: %r", exc)
+        finally:
+            if connection is not None and not connection.is_closed:
+                await close(connection)
 
 
 def register(

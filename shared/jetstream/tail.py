@@ -143,9 +143,7 @@ async def open_tail(nc: Client, stream: str, *, after: int) -> AsyncIterator[Tai
     inbox = nc.new_inbox()
     manager = nc.jsm(timeout=5)
     tail = Tail(nc, stream, name, inbox)
-    subscription = await nc.subscribe(
-        inbox, cb=tail.on_message, pending_msgs_limit=-1, pending_bytes_limit=-1
-    )
+    subscription = await nc.subscribe(inbox, cb=tail.on_message, pending_msgs_limit=-1, pending_bytes_limit=-1)
     try:
         info = await manager.add_consumer(
             stream,

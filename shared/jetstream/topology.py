@@ -119,9 +119,7 @@ def filter_of(spec: ConsumerSpec) -> str:
     """The subjects that a consumer gets, as one pattern."""
     if spec.filter_subject is not None:
         return spec.filter_subject
-    [subject] = next(
-        config.subjects or [] for config in streams(TopologySettings()) if config.name == spec.stream
-    )
+    [subject] = next(config.subjects or [] for config in streams(TopologySettings()) if config.name == spec.stream)
     return subject
 
 
@@ -164,7 +162,7 @@ def _work_queue(name: str, subjects: list[str], settings: TopologySettings) -> S
 
 
 def _unique(config: StreamConfig) -> StreamConfig:
-    """At most one message a subject: a second ticket of an attempt is refused as long as the first is there."""
+    """At most one message a subject: a second ticket of an attempt is refused while the first is there."""
     config.max_msgs_per_subject = 1
     config.discard_new_per_subject = True
     return config

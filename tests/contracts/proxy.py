@@ -6,7 +6,18 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+import orjson
+
 Judge = Callable[[bytes], bool]
+
+
+def is_first_ack(body: bytes) -> bool:
+    """Whether the broker says in this message that it has just stored one."""
+    start = body.find(b"{")
+    if start < 0 or b'"stream":' not in body:
+        return False
+    answer = orjson.loads(body[start:])
+    return "seq" in answer and not answer.get("duplicate") and "error" not in answer
 
 
 @dataclass

@@ -6,7 +6,6 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-import orjson
 import pytest
 from nats.aio.client import Client
 
@@ -19,7 +18,7 @@ from shared.jetstream.topology import EVENTS, TopologySettings, streams
 from shared.memory import MemoryEventLog
 from shared.ports import ConflictError, EventLog
 from tests.contracts.commits import TEAM, new_aggregate, new_commit
-from tests.contracts.proxy import lossy_proxy
+from tests.contracts.proxy import is_first_ack, lossy_proxy
 from tests.support.servers import nats_cluster, nats_server
 
 Kind = Literal["memory", "node", "cluster"]
@@ -228,15 +227,6 @@ async def test_follow_after_the_end_hands_over_a_lone_commit_at_once(log: EventL
 async def test_the_last_sequence_is_that_of_the_newest_commit(log: EventLog) -> None:
     stored = await fill(log, new_aggregate(), 2)
     assert await log.last_sequence() == stored[-1].sequence
-
-
-def is_first_ack(body: bytes) -> bool:
-    """Whether the broker says here that it has just stored a message."""
-    start = body.find(b"{")
-    if start < 0 or b'"stream":"EVENTS"' not in body:
-        return False
-    answer = orjson.loads(body[start:])
-    return "seq" in answer and not answer.get("duplicate") and "error" not in answer
 
 
 async def test_a_thousand_lost_answers_leave_a_thousand_commits(broker: Broker) -> None:

@@ -7,7 +7,7 @@ from nats.aio.client import Client
 
 from deploy.local.nats import NatsServer
 from shared.jetstream.bootstrap import bootstrap
-from shared.jetstream.connection import connect
+from shared.jetstream.connection import close, connect
 from shared.jetstream.topology import TopologySettings
 
 
@@ -17,4 +17,4 @@ async def nc(nats: NatsServer) -> AsyncIterator[Client]:
     connection = await connect(nats.url, "test", within=10)
     await bootstrap(connection, TopologySettings())
     yield connection
-    await connection.close()
+    await close(connection)

@@ -1,0 +1,166 @@
+"""What the log of events does when the broker is full, away, or holds what nobody can read."""
+
+import asyncio
+import time
+from contextlib import aclosing
+from dataclasses import replace
+
+import pytest
+from nats.aio.client import Client
+
+from deploy.local.nats import NatsServer
+from shared.envelope import Stored, encode
+from shared.jetstream.connection import connect
+from shared.jetstream.errors import PublishRefusedError, PublishUnavailableError, UnreadableCommitError
+from shared.jetstream.event_log import JetStreamEventLog
+from shared.jetstream.publish import JetStreamPublisher
+from shared.jetstream.topology import COMMANDS, EVENTS, command_subject, event_subject
+from shared.ports import LogFullError, LogUnavailableError
+from tests.contracts.commits import TEAM, new_commit
+from tests.support.eventually import eventually
+
+SMALL = 64 * 1024
+
+
+async def shrink(nc: Client) -> None:
+    config = (await nc.jsm().stream_info(EVENTS)).config
+    await nc.jsm().update_stream(replace(config, max_bytes=SMALL))
+
+
+async def test_a_full_log_says_so_and_loses_nothing(nc: Client) -> None:
+    await shrink(nc)
+    log, stored = JetStreamEventLog(nc), list[Stored]()
+
+    async def fill() -> None:
+        for version in range(1, 1000):
+            commit = new_commit("orc", version=version, reason="x" * 1000)
+            expected = stored[-1].sequence if stored else 0
+            stored.append(Stored(await log.append(commit, expected=expected), commit))
+
+    with pytest.raises(LogFullError):
+        await fill()
+    assert len(stored) > 30
+    assert await log.read(TEAM, "orc") == stored
+    # A commit that is stored is known as such even when nothing more can be.
+    before = stored[-2].sequence
+    assert await log.append(stored[-1].commit, expected=before) == stored[-1].sequence
+
+
+async def test_without_a_broker_the_budget_ends_the_wait(nats: NatsServer, nc: Client) -> None:
+    log = JetStreamEventLog(nc, budget=1)
+    nats.kill()
+    began = time.monotonic()
+    with pytest.raises(LogUnavailableError):
+        await log.append(new_commit("orc"), expected=0)
+    with pytest.raises(LogUnavailableError):
+        await log.read(TEAM, "orc")
+    with pytest.raises(LogUnavailableError):
+        await log.last_sequence()
+    assert time.monotonic() - began < 10
+
+
+async def test_a_frozen_broker_costs_time_but_no_doubles(nats: NatsServer, nc: Client) -> None:
+    log = JetStreamEventLog(nc)
+    commit = new_commit("orc")
+    nats.pause()
+    appending = asyncio.create_task(log.append(commit, expected=0))
+    await asyncio.sleep(2.5)  # more than one try
+    assert not appending.done()
+    nats.resume()
+    assert await appending == 1
+    assert await log.read(TEAM, "orc") == [Stored(1, commit)]
+
+
+async def test_a_closed_connection_is_an_answer_at_once(nats: NatsServer) -> None:
+    nc = await connect(nats.url, "test", within=10)
+    log = JetStreamEventLog(nc)
+    await nc.close()
+    async with asyncio.timeout(1):
+        with pytest.raises(LogUnavailableError):
+            await log.append(new_commit("orc"), expected=0)
+        with pytest.raises(LogUnavailableError):
+            await log.read(TEAM, "orc")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"not JSON",
+        b"{}",
+        encode(new_commit("orc")).replace(b"orchestration.activated", b"orchestration.of_tomorrow"),
+    ],
+)
+async def test_what_cannot_be_read_stops_the_reader_with_its_place(nc: Client, body: bytes) -> None:
+    log = JetStreamEventLog(nc)
+    good = new_commit("orc")
+    await log.append(good, expected=0)
+    await JetStreamPublisher(nc).publish(event_subject(TEAM, "orc"), body, stream=EVENTS)
+    later = new_commit("other")
+    await log.append(later, expected=0)
+    with pytest.raises(UnreadableCommitError) as found:
+        await log.read(TEAM, "orc")
+    assert (found.value.sequence, found.value.subject) == (2, f"evt.{TEAM}.orc")
+    seen: list[Stored] = []
+
+    async def follow() -> None:
+        async for batch in log.follow(after=0):
+            seen.extend(batch)
+
+    with pytest.raises(UnreadableCommitError) as found:
+        await follow()
+    assert (found.value.sequence, seen) == (2, [Stored(1, good)])
+    async with asyncio.timeout(5), aclosing(log.follow(after=found.value.sequence)) as rest:  # type: ignore[type-var]
+        async for batch in rest:
+            assert batch == [Stored(3, later)]
+            break
+
+
+async def test_follow_leaves_no_consumer_behind(nc: Client) -> None:
+    log = JetStreamEventLog(nc)
+    await log.append(new_commit("orc"), expected=0)
+    before = len(await nc.jsm().consumers_info(EVENTS))
+    async with aclosing(log.follow(after=0)) as batches:  # type: ignore[type-var]
+        async for _ in batches:
+            break
+    await nc.flush()
+    assert len(await nc.jsm().consumers_info(EVENTS)) == before
+
+
+async def test_follow_goes_on_when_its_consumer_was_deleted(nc: Client) -> None:
+    log = JetStreamEventLog(nc)
+    durable = {info.name for info in await nc.jsm().consumers_info(EVENTS)}
+    seen: list[int] = []
+
+    async def follow() -> None:
+        async for batch in log.follow(after=0):
+            seen.extend(stored.sequence for stored in batch)
+            if len(seen) == 3:
+                return
+
+    following = asyncio.create_task(follow())
+    await log.append(new_commit("a"), expected=0)
+    await eventually(lambda: seen)
+    [mine] = {info.name for info in await nc.jsm().consumers_info(EVENTS)} - durable
+    await nc.jsm().delete_consumer(EVENTS, mine)
+    await log.append(new_commit("b"), expected=0)
+    await log.append(new_commit("c"), expected=0)
+    await asyncio.wait_for(following, 10)
+    assert seen == [1, 2, 3]
+
+
+async def test_an_id_that_is_known_is_stored_once(nc: Client) -> None:
+    publisher = JetStreamPublisher(nc)
+    subject = command_subject(TEAM, "orc")
+    first = await publisher.publish(subject, b"x", stream=COMMANDS, msg_id="one")
+    again = await publisher.publish(subject, b"x", stream=COMMANDS, msg_id="one")
+    assert (first.duplicate, again.duplicate, first.sequence) == (False, True, again.sequence)
+
+
+async def test_a_message_for_another_stream_is_refused(nc: Client) -> None:
+    with pytest.raises(PublishRefusedError):
+        await JetStreamPublisher(nc).publish(command_subject(TEAM, "orc"), b"x", stream=EVENTS)
+
+
+async def test_a_message_that_no_stream_takes_is_given_up_after_the_budget(nc: Client) -> None:
+    with pytest.raises(PublishUnavailableError):
+        await JetStreamPublisher(nc, budget=0.5).publish("nobody.listens", b"x", stream=EVENTS)
