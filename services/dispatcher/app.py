@@ -23,6 +23,7 @@ from shared.jetstream.event_log import JetStreamEventLog
 from shared.jetstream.kv import JetStreamKeyValue
 from shared.jetstream.publish import JetStreamPublisher
 from shared.jetstream.pull import make_broker
+from shared.jetstream.replies import send_reply
 from shared.jetstream.timers import JetStreamTimers
 from shared.jetstream.topology import (
     DISPATCHER_COMMANDS,
@@ -113,7 +114,7 @@ class _NatsAnswers:
         self._nc = nc
 
     async def send(self, reply_to: str, reply: Reply) -> None:
-        await self._nc.publish(reply_to, reply.encode())
+        await send_reply(self._nc, reply_to, reply.encode())
 
 
 def _webhooks(settings: DispatcherSettings) -> WebhookFor:

@@ -18,23 +18,13 @@ from shared.jetstream.event_log import JetStreamEventLog
 from shared.jetstream.publish import JetStreamPublisher
 from shared.jetstream.pull import make_broker
 from shared.jetstream.topology import NOTIFIER_DELIVERIES, NOTIFIER_EVENTS
-from shared.observability.metrics import ERRORS, QUEUE_SECONDS
+from shared.observability.metrics import ConsumerMetrics
 from shared.process import Runtime
 from shared.system import SystemClock
 
 _ANNOUNCING: Final = 32
 # Four times what may be in flight: who waits for a slow host takes up a worker, too, but never more than ten a host.
 _DELIVERING: Final = 400
-
-
-class _Metrics:
-    """`Observer` that counts."""
-
-    def processed(self, consumer: str, seconds: float) -> None:
-        QUEUE_SECONDS.labels(consumer).observe(seconds)
-
-    def failed(self, consumer: str, kind: str) -> None:
-        ERRORS.labels(consumer, kind).inc()
 
 
 @asynccontextmanager
@@ -59,7 +49,7 @@ async def build(
         (NOTIFIER_EVENTS, announcer.on_commit, _ANNOUNCING),
         (NOTIFIER_DELIVERIES, deliverer.on_notification, _DELIVERING),
     ):
-        subscribe(broker, spec, handler, workers=workers, publisher=publisher, observer=_Metrics())
+        subscribe(broker, spec, handler, workers=workers, publisher=publisher, observer=ConsumerMetrics())
     await broker.start()
     watching = asyncio.create_task(
         watch_consumers(runtime.nc, (NOTIFIER_EVENTS, NOTIFIER_DELIVERIES)), name="watch-consumers"
