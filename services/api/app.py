@@ -1,0 +1,157 @@
+"""The api's composition: what is opened here is closed here."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+import psycopg
+from fastapi import FastAPI
+
+from services.api.auth import OneKey
+from services.api.checkpoint import CheckpointWatcher, watching
+from services.api.commands import CommandClient
+from services.api.errors import add_error_handlers
+from services.api.guard import JetStreamProbe
+from services.api.health import Health, ProviderCheck
+from services.api.live import LiveHub, following
+from services.api.middleware import BodyLimit, RequestFrame
+from services.api.model_list import ModelList
+from services.api.openapi import document
+from services.api.parts import Parts
+from services.api.projector import Projector, running
+from services.api.queries import Queries
+from services.api.reading import Newest, OrchestrationReader
+from services.api.responses import Json
+from services.api.routes import health, orchestrations, stream, webhook
+from services.api.settings import ApiSettings
+from shared.cursor.factory import connect
+from shared.cursor.provider import Provider
+from shared.jetstream.event_log import JetStreamEventLog
+from shared.jetstream.publish import JetStreamPublisher
+from shared.observability.health import Check, http_server
+from shared.observability.metrics import observe_provider_call
+from shared.postgres.migrate import is_at_head
+from shared.postgres.pool import Pool, make_pool
+from shared.process import Runtime
+from shared.system import RandomIds, SystemClock
+
+_MAX_BODY: Final = 1024 * 1024
+_READ_LOG_SECONDS: Final = 5.0
+"""A request gives up on the log by then, and is answered 503."""
+
+
+@asynccontextmanager
+async def build(settings: ApiSettings, runtime: Runtime) -> AsyncIterator[None]:
+    """Everything of the api, served on its port."""
+    async with AsyncExitStack() as stack:
+        parts = await stack.enter_async_context(open_parts(settings, runtime))
+        server = http_server(make_app(parts), settings.api_host, settings.api_port, stop_seconds=settings.stop_seconds)
+        await stack.enter_async_context(server)
+        # Open streams would hold the server up: they are ended before it is asked to stop.
+        stack.callback(parts.hub.close)
+        yield
+
+
+@asynccontextmanager
+async def open_parts(settings: ApiSettings, runtime: Runtime) -> AsyncIterator[Parts]:
+    """What the routes work with, at work."""
+    dsn = settings.database_url.get_secret_value()
+    log = JetStreamEventLog(runtime.nc, budget=_READ_LOG_SECONDS)
+    clock, newest = SystemClock(), Newest()
+    hub = LiveHub(log, clock, newest)
+    watcher = CheckpointWatcher(dsn)
+    publisher = JetStreamPublisher(runtime.nc, budget=settings.publish_seconds)
+    commands = CommandClient(runtime.nc, publisher, RandomIds(), reply_seconds=settings.reply_seconds)
+    async with AsyncExitStack() as stack:
+        provider = _provider(settings)
+        stack.push_async_callback(provider.aclose)
+        pool = await stack.enter_async_context(make_pool(dsn, name="api", max_size=settings.pool_size))
+        runtime.supervise(await stack.enter_async_context(watching(watcher)))
+        if settings.run_projector:
+            projector = Projector(
+                dsn, JetStreamEventLog(runtime.nc), JetStreamProbe(runtime.nc), on_advance=watcher.advance
+            )
+            runtime.supervise(await stack.enter_async_context(running(projector)))
+            runtime.readiness.checks["projection"] = projector.check
+        runtime.supervise(await stack.enter_async_context(following(hub)))
+        await stack.enter_async_context(commands.listening())
+        models, provider_check = ModelList(provider.models), ProviderCheck(provider.me)
+        models.refresh()
+        stack.push_async_callback(models.aclose)
+        stack.push_async_callback(provider_check.aclose)
+        queries = Queries(pool)
+        runtime.readiness.checks["database"] = _database_check(pool)
+        runtime.readiness.checks["live"] = _live_check(hub)
+        yield Parts(
+            settings=settings,
+            clock=clock,
+            ids=RandomIds(),
+            authenticator=OneKey(settings.orchestrator_api_key.get_secret_value(), team=settings.team),
+            models=models,
+            commands=commands,
+            queries=queries,
+            reader=OrchestrationReader(queries, log, watcher, newest, visible_seconds=settings.visible_seconds),
+            hub=hub,
+            publisher=publisher,
+            webhook_keys=settings.webhook_keys,
+            health=Health(runtime.nc, queries, provider_check, clock, runtime.is_durable, time.monotonic()),
+            readiness=runtime.readiness,
+        )
+
+
+@asynccontextmanager
+async def _projecting(dsn: str, runtime: Runtime, watcher: CheckpointWatcher) -> AsyncIterator[None]:
+    log, probe = JetStreamEventLog(runtime.nc), JetStreamProbe(runtime.nc)
+    projector = Projector(dsn, log, probe, on_advance=watcher.advance)
+    runtime.readiness.checks["projection"] = projector.check
+    async with running(projector) as task:
+        runtime.supervise(task)
+        yield
+
+
+def make_app(parts: Parts) -> FastAPI:
+    """The ASGI application on these parts."""
+    app = FastAPI(
+        title="cursor-orchestrator",
+        version="1",
+        description="Runs programmes of coding work on cloud agents.",
+        default_response_class=Json,
+        redirect_slashes=False,
+    )
+    app.state.parts = parts
+    for module in (orchestrations, stream, webhook, health):
+        app.include_router(module.router)
+    app.openapi = lambda: document(app)  # type: ignore[method-assign]
+    add_error_handlers(app)
+    app.add_middleware(BodyLimit, limit=_MAX_BODY, smaller={webhook.PATH: webhook.MAX_BYTES})
+    app.add_middleware(RequestFrame)  # the last one is the outermost
+    return app
+
+
+def _provider(settings: ApiSettings) -> Provider:
+    return connect(
+        settings.cursor_api_version,
+        settings.cursor_api_url,
+        settings.cursor_api_key.get_secret_value(),
+        observe=observe_provider_call,
+    )
+
+
+def _database_check(pool: Pool) -> Callable[[], Awaitable[Check]]:
+    async def check() -> Check:
+        try:
+            async with pool.connection(timeout=2) as connection:
+                at_head = await is_at_head(connection)
+        except psycopg.Error as exc:
+            return Check(False, f"does not answer ({type(exc).__name__})")
+        return Check(at_head, "" if at_head else "the schema is older than this release")
+
+    return check
+
+
+def _live_check(hub: LiveHub) -> Callable[[], Awaitable[Check]]:
+    async def check() -> Check:
+        return Check(hub.following, "" if hub.following else "does not follow the log yet")
+
+    return check

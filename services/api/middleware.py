@@ -1,0 +1,123 @@
+"""What surrounds every request: its id, the headers of every answer, the limit of bodies, crashes."""
+
+import asyncio
+import re
+import time
+import uuid
+from typing import Final
+
+from prometheus_client import Counter, Histogram
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.api.errors import ApiError, error_response, translate
+from shared.observability.logging import log_context
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_READ_SECONDS: Final = 10.0
+"""A whole body must have come by then, so that nobody can hold connections by sending a byte now and then."""
+
+_REQUESTS = Counter("http_requests", "Requests answered", ["route", "method", "status"])
+_SECONDS = Histogram("http_request_duration_seconds", "Until the head of the answer", ["route", "method"])
+
+
+class RequestFrame:
+    """Outermost: gives each request an id, each answer its headers, and turns a crash into the one error shape."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(Headers(scope=scope).get("X-Request-ID"))
+        scope.setdefault("state", {})["request_id"] = request_id
+        begun = time.monotonic()
+        started = False
+
+        async def framed(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                _add_headers(MutableHeaders(scope=message), request_id)
+                _count(scope, message["status"], time.monotonic() - begun)
+            await send(message)
+
+        with log_context(request=request_id):
+            try:
+                await self._app(scope, receive, framed)
+            except Exception as exc:
+                if started:
+                    raise
+                await error_response(translate(exc), request_id)(scope, receive, framed)
+
+
+def _request_id(given: str | None) -> str:
+    return given if given and _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _add_headers(headers: MutableHeaders, request_id: str) -> None:
+    headers["X-Request-ID"] = request_id
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers.setdefault("Cache-Control", "no-store")
+
+
+def _count(scope: Scope, status: int, seconds: float) -> None:
+    # The route's pattern, never the path: it holds ids. Methods are whatever a client makes up.
+    route = getattr(scope.get("route"), "path", "unknown")
+    method = scope["method"] if scope["method"] in ("GET", "POST", "PATCH", "PUT", "DELETE") else "other"
+    _REQUESTS.labels(route, method, str(status)).inc()
+    _SECONDS.labels(route, method).observe(seconds)
+
+
+class BodyLimit:
+    """Refuses a body that is too large by its announced length, else as soon as too much has come.
+
+    Args:
+        limit: in bytes; `smaller`: the limit of single paths.
+    """
+
+    def __init__(self, app: ASGIApp, *, limit: int, smaller: dict[str, int] | None = None) -> None:
+        self._app = app
+        self._limit = limit
+        self._smaller = smaller or {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit = self._smaller.get(scope["path"], self._limit)
+        announced = Headers(scope=scope).get("Content-Length", "")
+        if announced.isascii() and announced.isdigit() and int(announced[:20]) > limit:
+            raise _too_large(limit)
+        await self._app(scope, _limited(receive, limit), send)
+
+
+def _limited(receive: Receive, limit: int) -> Receive:
+    received = 0
+    complete = False
+    deadline = asyncio.get_running_loop().time() + _READ_SECONDS
+
+    async def limited() -> Message:
+        nonlocal received, complete
+        if complete:
+            return await receive()
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await receive()
+        except TimeoutError:
+            raise ApiError("INVALID_REQUEST", "the body did not come in time", status=408) from None
+        received += len(message.get("body", b""))
+        complete = not message.get("more_body", False)
+        if received > limit:
+            raise _too_large(limit)
+        return message
+
+    return limited
+
+
+def _too_large(limit: int) -> ApiError:
+    # What is left of the body is not read, so the connection is of no more use.
+    message = f"the body has more than {limit // 1024} KiB"
+    return ApiError("PAYLOAD_TOO_LARGE", message, headers={"Connection": "close"})

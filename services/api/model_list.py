@@ -1,0 +1,71 @@
+"""Which models the provider offers: asked now and then, never waited for long."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from shared.cursor.errors import ProviderError
+from shared.cursor.provider import Model
+from shared.domain.models import KNOWN_WITHOUT_PROVIDER
+
+_log = logging.getLogger(__name__)
+
+_FRESH_SECONDS: Final = 3600.0
+_RETRY_SECONDS: Final = 60.0
+_PATIENCE_SECONDS: Final = 2.0
+_WITHOUT_PROVIDER: Final = frozenset(KNOWN_WITHOUT_PROVIDER)
+
+
+class ModelList:
+    """Names that the provider takes for a model.
+
+    Args:
+        ask: the provider's list; may raise ProviderError.
+        patience: seconds that the first caller waits for it; later ones get the old list while a new one is fetched.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[], Awaitable[Sequence[Model]]],
+        *,
+        patience: float = _PATIENCE_SECONDS,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ask = ask
+        self._patience = patience
+        self._now = now
+        self._names: frozenset[str] | None = None
+        self._due = now()
+        self._asking: asyncio.Task[None] | None = None
+
+    async def names(self) -> frozenset[str]:
+        """The list, or the names that have always been there as long as the provider could not be asked."""
+        self.refresh()
+        if self._names is None and self._asking is not None:
+            await asyncio.wait({self._asking}, timeout=self._patience)
+        return self._names or _WITHOUT_PROVIDER
+
+    def refresh(self) -> None:
+        """Ask again in the background if it is time to."""
+        if self._asking is None and self._now() >= self._due:
+            self._asking = asyncio.create_task(self._fetch(), name="model-list")
+
+    async def _fetch(self) -> None:
+        try:
+            models = await self._ask()
+            names = {name for model in models for name in (model.id, *model.aliases) if name}
+            self._names = frozenset(names) or self._names
+            self._due = self._now() + _FRESH_SECONDS
+        except ProviderError as exc:
+            _log.info("The provider does not list its models, going on with those known: %s", exc)
+            self._due = self._now() + _RETRY_SECONDS
+        finally:
+            self._asking = None
+
+    async def aclose(self) -> None:
+        """Stop asking."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)

@@ -1,0 +1,44 @@
+"""What the routes work with, made once by `app` and found in the application's state."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from services.api.auth import Authenticator
+from services.api.commands import CommandClient
+from services.api.health import Health
+from services.api.live import LiveHub
+from services.api.model_list import ModelList
+from services.api.queries import Queries
+from services.api.reading import OrchestrationReader
+from services.api.settings import ApiSettings
+from shared.jetstream.publish import Publisher
+from shared.observability.health import Readiness
+from shared.ports import Clock, Ids
+from shared.webhooks import WebhookKeys
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    settings: ApiSettings
+    clock: Clock
+    ids: Ids
+    authenticator: Authenticator
+    models: ModelList
+    commands: CommandClient
+    queries: Queries
+    reader: OrchestrationReader
+    hub: LiveHub
+    publisher: Publisher
+    webhook_keys: WebhookKeys
+    health: Health
+    readiness: Readiness
+
+
+def _parts(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+TheParts = Annotated[Parts, Depends(_parts)]

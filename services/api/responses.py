@@ -1,0 +1,202 @@
+"""What the API answers: JSON by orjson, and the shapes of the answers for the OpenAPI document."""
+
+from typing import Any, Literal
+
+import orjson
+from pydantic import BaseModel, Field, JsonValue
+from starlette.responses import Response
+
+from shared.domain.events import OrchestrationStatus, TaskStatus
+
+
+class Json(Response):
+    """A body written by orjson."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return orjson.dumps(content)
+
+
+class AgentShape(BaseModel):
+    id: str
+    run_id: str | None
+    status: str | None
+    provider_status: str | None
+    url: str | None
+    api_version: str | None
+    model: str | None
+
+
+class AttemptShape(BaseModel):
+    """One try at a task, with at most one agent."""
+
+    id: str
+    number: int
+    phase: str
+    base_ref: str
+    agent: AgentShape | None
+    error_code: str | None
+    error_message: str | None
+    duration: int | None = Field(description="milliseconds")
+    cost: float = Field(description="dollars")
+    queued_at: str
+    started_at: str | None
+    deadline_at: str | None
+    ended_at: str | None
+
+
+class TaskShape(BaseModel):
+    """A task and how far it is."""
+
+    id: str
+    orchestration_id: str
+    title: str
+    description: str
+    status: TaskStatus
+    priority: str
+    complexity: str
+    order_index: int
+    depends_on: list[str]
+    model: str | None
+    timeout_minutes: int
+    metadata: dict[str, JsonValue]
+    cloud_agent_id: str | None
+    cloud_agent_status: str | None
+    cloud_agent_url: str | None
+    outcome: str | None
+    result_summary: str | None
+    result_branch: str | None
+    result_pr_url: str | None
+    error_code: str | None
+    error_message: str | None
+    retry_count: int
+    max_retries: int
+    duration: int | None = Field(description="milliseconds")
+    cost: float = Field(description="dollars")
+    waiting_for: str | None = Field(description="why it does not run yet")
+    waiting_until: str | None
+    created_at: str
+    updated_at: str
+    started_at: str | None
+    completed_at: str | None
+    failed_at: str | None
+    attempts: list[AttemptShape]
+
+
+class OrchestrationShape(BaseModel):
+    """An orchestration without its tasks."""
+
+    id: str
+    name: str | None
+    description: str | None
+    status: OrchestrationStatus
+    repository: str
+    ref: str
+    model: str | None
+    strict_model: bool
+    priority: str
+    auto_create_pr: bool
+    webhook_url: str | None
+    execution_mode: str
+    max_parallel: int | None
+    failure_policy: str
+    base: str
+    deliverable: str
+    max_cost: float | None
+    start_at: str | None
+    schedule: dict[str, str] | None
+    tags: list[str]
+    metadata: dict[str, JsonValue]
+    created_by: str
+    summary: str | None
+    error_code: str | None
+    error_message: str | None
+    warnings: list[str]
+    created_at: str
+    updated_at: str
+    activated_at: str | None
+    completed_at: str | None
+    version: int
+
+
+class CreatedShape(OrchestrationShape):
+    """A new orchestration with its tasks."""
+
+    tasks: list[TaskShape]
+
+
+class StatisticsShape(BaseModel):
+    """Counts over the tasks; durations in milliseconds, progress in percent, cost in dollars."""
+
+    totalTasks: int
+    pendingTasks: int
+    processingTasks: int
+    completedTasks: int
+    failedTasks: int
+    cancelledTasks: int
+    skippedTasks: int
+    progress: int
+    duration: int
+    estimatedTimeRemaining: int | None
+    totalCost: float
+
+
+class DetailShape(BaseModel):
+    """An orchestration with everything about it."""
+
+    orchestration: OrchestrationShape
+    tasks: list[TaskShape]
+    statistics: StatisticsShape
+
+
+class OrchestrationsPage(BaseModel):
+    items: list[OrchestrationShape]
+    nextCursor: str | None = Field(default=None, description="absent on the last page")
+
+
+class TasksPage(BaseModel):
+    items: list[TaskShape]
+
+
+class EventShape(BaseModel):
+    """One event of an orchestration's history. `sequence` is the place of its commit in the log."""
+
+    sequence: int
+    version: int
+    id: str
+    type: str
+    occurred_at: str
+    actor: str
+    command_id: str
+    data: dict[str, JsonValue]
+
+
+class EventsPage(BaseModel):
+    items: list[EventShape]
+    nextCursor: str | None = Field(default=None, description="absent on the last page")
+
+
+class ActionShape(BaseModel):
+    """The outcome of an action; `status` is null while a new orchestration is not yet decided."""
+
+    id: str
+    status: OrchestrationStatus | None
+    message: str
+
+
+class ReceivedShape(BaseModel):
+    received: Literal[True]
+
+
+class ErrorBody(BaseModel):
+    code: str
+    message: str
+    statusCode: int
+    metadata: dict[str, JsonValue] = Field(description="`requestId`, and details such as `fields`")
+
+
+class ErrorShape(BaseModel):
+    """Every answer from 400 on."""
+
+    error: ErrorBody

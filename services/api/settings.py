@@ -1,0 +1,41 @@
+"""What the api reads from the environment."""
+
+from pydantic import Field, SecretStr
+
+from shared.settings import ProviderSettings
+from shared.webhooks import WebhookKeys
+
+
+class ApiSettings(ProviderSettings):
+    """See `ServiceSettings` for how fields become variables."""
+
+    database_url: SecretStr
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(default=8080, ge=0, le=65535)
+    health_port: int | None = None  # liveness, readiness and metrics are on the port of the API itself
+    orchestrator_api_key: SecretStr = Field(min_length=16)
+    team: str = Field(default="default", pattern=r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$")
+    """Whose orchestrations the key sees and makes."""
+    webhook_secret: SecretStr = Field(min_length=32)
+    webhook_secret_previous: SecretStr | None = Field(default=None, min_length=32)
+    """Set it to the old secret when changing WEBHOOK_SECRET, for as long as agents created before may live."""
+    allow_private_webhooks: bool = False
+    run_projector: bool = True
+    """False where `python -m services.api.projector` runs on its own."""
+    pool_size: int = Field(default=10, ge=1, le=200)
+    publish_seconds: float = Field(default=4.0, gt=0)
+    """How long the broker may take to store a command or receipt; the provider waits for us, so below 5."""
+    reply_seconds: float = Field(default=5.0, gt=0)
+    """How long a request waits for the decision on its command; then it is answered 202."""
+    visible_seconds: float = Field(default=2.0, gt=0)
+    """How long it then waits for the rows; then it is answered from the log."""
+    heartbeat_seconds: float = Field(default=10.0, gt=0, le=10)
+    """Between two signs of life on a stream."""
+    idle_after_end_seconds: float = Field(default=30.0, gt=0)
+    """A stream on which nothing comes for so long after the orchestration's end is closed."""
+
+    @property
+    def webhook_keys(self) -> WebhookKeys:
+        previous = self.webhook_secret_previous
+        secrets = [self.webhook_secret, *([previous] if previous else [])]
+        return WebhookKeys([secret.get_secret_value() for secret in secrets])
