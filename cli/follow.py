@@ -1,0 +1,135 @@
+"""Follows an orchestration to its end over a connection that may break: live messages, else repeated reads."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from cli.client import Client
+from cli.errors import CliError, RefusedError, UnreachableError
+from cli.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How eagerly to try again. Times are in seconds."""
+
+    first_wait: float = 0.25
+    longest_wait: float = 5.0
+    stream_tries: int = 3
+    """So many streams in a row without a message: from then on by reads."""
+    poll_interval: float = 2.0
+    polls: int = 15
+    """After so many reads the stream gets another try."""
+    patience: float = 120.0
+    """Without any answer for that long, the API counts as gone."""
+
+
+# Proxies close streams of some age; one that got that old has done its work.
+_LONG_LIFE_SECONDS = 20.0
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def follow(client: Client, orchestration_id: str, pace: Pace | None = None) -> AsyncGenerator[Snapshot, None]:
+    """The orchestration as it is now and after every change; the last one has ended.
+
+    While the connection is broken, the last known one is repeated with a `note`. Raises what `Client.get` does when
+    the first read fails, later UnreachableError after `Pace.patience` and RefusedError for good refusals.
+    """
+    async with aclosing(_Follower(client, orchestration_id, pace or Pace()).run()) as snapshots:
+        async for snapshot in snapshots:
+            yield snapshot
+
+
+class _Follower:
+    def __init__(self, client: Client, orchestration_id: str, pace: Pace) -> None:
+        self._client = client
+        self._id = orchestration_id
+        self._pace = pace
+        self._failures = 0
+        """Streams in a row that led nowhere."""
+        self._lost_at: float | None = None
+        """Since when nothing answers."""
+
+    async def run(self) -> AsyncGenerator[Snapshot, None]:
+        snapshot = Snapshot.of(await self._client.get(self._id), _now())
+        yield snapshot
+        while not snapshot.ended:
+            by_reads = self._failures >= self._pace.stream_tries
+            async with aclosing(self._by_reads(snapshot) if by_reads else self._live(snapshot)) as changes:
+                async for snapshot in changes:
+                    yield snapshot
+        yield await self._complete(snapshot)
+
+    async def _live(self, snapshot: Snapshot) -> AsyncGenerator[Snapshot, None]:
+        """What one stream tells. It led somewhere if it told a whole commit, or lived long."""
+        resumed_after, failure = snapshot.sequence, None
+        opened = time.monotonic()
+        self._failures += 1
+        try:
+            async with aclosing(self._client.stream(self._id, resumed_after, on_open=self._answered)) as messages:
+                async for message in messages:
+                    if message.sequence != resumed_after:
+                        self._failures = 0
+                    snapshot = snapshot.after(message.body, message.sequence, _now())
+                    yield snapshot
+                    if snapshot.ended:
+                        return
+            if time.monotonic() - opened > _LONG_LIFE_SECONDS:
+                self._failures = 0
+        except (UnreachableError, RefusedError) as exc:
+            failure = exc
+            self._lost(failure)
+            yield replace(snapshot, note="the connection is lost, trying again")
+        await asyncio.sleep(self._wait(failure))
+
+    async def _by_reads(self, snapshot: Snapshot) -> AsyncGenerator[Snapshot, None]:
+        """A row of reads, after which one more stream is tried."""
+        for _ in range(self._pace.polls):
+            wait = self._pace.poll_interval
+            try:
+                # Without the sequence, the next stream starts from the state as it is then.
+                snapshot = replace(snapshot.renewed(await self._client.get(self._id), _now()), sequence=None)
+                self._answered()
+                yield snapshot
+            except (UnreachableError, RefusedError) as exc:
+                if isinstance(exc, RefusedError) and not exc.is_passing:
+                    raise
+                self._lost(exc)
+                yield replace(snapshot, note="the API does not answer, trying again")
+                wait = self._wait(exc)
+            if snapshot.ended:
+                return
+            await asyncio.sleep(wait)
+        self._failures = self._pace.stream_tries - 1
+
+    async def _complete(self, snapshot: Snapshot) -> Snapshot:
+        """The end as the API shows it to everybody, if it does so soon; what we saw is nearly as good."""
+        for _ in range(10):
+            try:
+                shown = Snapshot.of(await self._client.get(self._id), _now())
+            except (UnreachableError, RefusedError):
+                break
+            if shown.ended and shown.version >= snapshot.version:
+                return shown
+            await asyncio.sleep(self._pace.first_wait)
+        return snapshot
+
+    def _answered(self) -> None:
+        self._lost_at = None
+
+    def _lost(self, failure: CliError) -> None:
+        """Raises the failure when there have been only such for too long."""
+        self._lost_at = self._lost_at or time.monotonic()
+        if time.monotonic() - self._lost_at > self._pace.patience:
+            raise failure
+
+    def _wait(self, failure: CliError | None) -> float:
+        asked = failure.retry_after if isinstance(failure, RefusedError) else None
+        grown = self._pace.first_wait * 2.0 ** min(self._failures, 10)
+        return asked or min(grown, self._pace.longest_wait)

@@ -1,0 +1,264 @@
+"""Views of the API as things that rich can print. Pure: nothing is fetched, printed or timed here."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from cli import describe, formats
+from cli.errors import RefusedError
+from cli.snapshot import Snapshot
+
+View = Mapping[str, Any]
+
+NARROW = 110
+"""Below so many columns, agents and branches are shown by what tells them apart."""
+
+# Around the rows: heading, frame and header of the table, progress, what was left out, and the line of the cursor.
+_FRAME_LINES = 8
+
+_GAP = (0, 0, 0, 1)
+
+_STYLES = {
+    "PENDING": "dim",
+    "PROCESSING": "cyan",
+    "ACTIVE": "cyan",
+    "COMPLETED": "green",
+    "PARTIAL_COMPLETED": "yellow",
+    "PAUSED": "yellow",
+    "CANCELLING": "yellow",
+    "CANCELLED": "yellow",
+    "SKIPPED": "yellow",
+    "FAILED": "red",
+}
+
+
+def state(word: object) -> Text:
+    return Text(formats.clean(word), style=_STYLES.get(str(word), ""))
+
+
+def progress(snapshot: Snapshot, now: datetime, *, width: int, height: int) -> RenderableType:
+    """The live picture, at most `height` lines high where that can be had by leaving out finished tasks."""
+    below = list(_below(snapshot, now))
+    room = max(3, height - len(below) - _FRAME_LINES)
+    shown = _most_telling(snapshot.tasks, room)
+    left_out = len(snapshot.tasks) - len(shown)
+    if left_out:
+        below.insert(0, Text(f"{formats.counted(left_out, 'more task')} not shown", style="dim"))
+    return Group(heading(snapshot.orchestration), task_table(shown, now, width=width), _bar(snapshot, now), *below)
+
+
+def _most_telling(tasks: Sequence[View], room: int) -> list[View]:
+    """What fits, in the usual order: tasks under way before failed ones, those to come, and what is done."""
+    if len(tasks) <= room:
+        return list(tasks)
+    ranks = {"PROCESSING": 0, "FAILED": 1, "PENDING": 2}
+    by_rank = sorted(range(len(tasks)), key=lambda index: ranks.get(tasks[index].get("status", ""), 3))
+    return [tasks[index] for index in sorted(by_rank[:room])]
+
+
+def heading(orchestration: View) -> Text:
+    name = formats.clean(orchestration.get("name") or orchestration.get("id"))
+    repository = formats.clean(orchestration.get("repository", "")).removeprefix("https://github.com/")
+    text = Text(no_wrap=True, overflow="ellipsis")
+    text.append(name, style="bold").append("  ").append(state(orchestration.get("status")))
+    return text.append(f"  {repository} @ {formats.clean(orchestration.get('ref', ''))}", style="dim")
+
+
+def task_table(tasks: Sequence[View], now: datetime, *, width: int) -> Table:
+    """A row per task, each on one line."""
+    narrow = width < NARROW
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True, padding=_GAP)
+    table.add_column("Task", ratio=3, no_wrap=True, overflow="ellipsis", min_width=12)
+    table.add_column("State", no_wrap=True)
+    table.add_column("Try" if narrow else "Attempt", no_wrap=True)
+    table.add_column("Agent", no_wrap=True)
+    table.add_column("Branch", ratio=2, no_wrap=True, overflow="ellipsis", min_width=8)
+    for name in ("PR", "Time", "Cost"):
+        table.add_column(name, no_wrap=True, justify="right")
+    for task in tasks:
+        table.add_row(*_task_row(task, now, narrow=narrow))
+    return table
+
+
+def _task_row(task: View, now: datetime, *, narrow: bool) -> Iterator[Text]:
+    agent = formats.agent(task.get("cloud_agent_id"))
+    branch = formats.clean(task.get("result_branch") or formats.NOTHING)
+    yield Text(describe.title(task))
+    yield state(task.get("status"))
+    yield Text(describe.attempt(task))
+    yield _link(agent.removeprefix("bc-")[:6] if narrow else agent, task.get("cloud_agent_url"))
+    yield Text(branch.rsplit("/", 1)[-1] if narrow else branch)
+    yield _link(formats.pull_request(task.get("result_pr_url")), task.get("result_pr_url"))
+    yield Text(describe.time_taken(task, now))
+    yield Text(formats.cost(task.get("cost") or None))
+
+
+def _link(text: str, url: str | None) -> Text:
+    target = formats.web_link(url)
+    return Text(text, style=f"link {target}" if target else "")
+
+
+def _bar(snapshot: Snapshot, now: datetime) -> Table:
+    """Progress, elapsed time and cost, on one line."""
+    percent = snapshot.statistics.get("progress") or 0
+    total = snapshot.statistics.get("totalTasks", len(snapshot.tasks))
+    done = snapshot.statistics.get("completedTasks", 0)
+    line = Table.grid(padding=(0, 2))
+    line.add_row(
+        ProgressBar(total=100, completed=percent, width=24),
+        Text(f"{percent}%"),
+        Text(f"{done} of {formats.counted(total, 'task')} completed"),
+        Text(f"elapsed {formats.duration(snapshot.elapsed(now))}"),
+        Text(f"cost {formats.cost(snapshot.statistics.get('totalCost') or 0.0)}"),
+    )
+    return line
+
+
+def _below(snapshot: Snapshot, now: datetime) -> Iterator[Text]:
+    """Why it goes no faster."""
+    if snapshot.status == "PENDING":
+        yield _aside(f"not active yet: `orchestrator activate {snapshot.id}`")
+    for sentence in describe.waits(snapshot.tasks, now):
+        yield _aside(sentence)
+    if snapshot.note:
+        yield _aside(snapshot.note, style="yellow")
+
+
+def _aside(sentence: str, style: str = "dim") -> Text:
+    return Text(sentence, style=style, no_wrap=True, overflow="ellipsis")
+
+
+def summary(snapshot: Snapshot, now: datetime, *, width: int) -> RenderableType:
+    """What came of the orchestration: its tasks with what each left behind, then the whole."""
+    parts: list[RenderableType] = [heading(snapshot.orchestration), task_table(snapshot.tasks, now, width=width)]
+    parts += [line for task in snapshot.tasks for line in _result(task)]
+    return Group(*parts, Text(), closing(snapshot, now))
+
+
+def _result(task: View) -> Iterator[Text]:
+    said, failed = task.get("result_summary"), describe.failure(task)
+    if not said and not failed:
+        return
+    yield Text(describe.title(task), style="bold")
+    if said:
+        yield Text(f"  {formats.clean(said)}")
+    if failed and task.get("status") != "COMPLETED":
+        yield Text(f"  {failed}", style="red")
+    if task.get("result_pr_url"):
+        yield _link(f"  {formats.clean(task['result_pr_url'])}", task["result_pr_url"])
+
+
+def closing(snapshot: Snapshot, now: datetime) -> Text:
+    """The last words: how it ended, how long it took, what it cost."""
+    text = Text().append(state(snapshot.status))
+    for words in (snapshot.orchestration.get("summary"), describe.failure(snapshot.orchestration)):
+        if words:
+            text.append(f"  {formats.clean(words)}")
+    total = formats.cost(snapshot.statistics.get("totalCost") or 0.0)
+    return text.append(f"\nduration {formats.duration(snapshot.elapsed(now))}, cost {total}")
+
+
+def detail(snapshot: Snapshot, now: datetime, *, width: int) -> RenderableType:
+    """Everything that a person asks of one orchestration."""
+    orchestration = snapshot.orchestration
+    facts = Table.grid(padding=(0, 2))
+    for label, value in _facts(orchestration):
+        facts.add_row(Text(label, style="dim"), Text(formats.clean(value)))
+    warnings = [
+        Text(f"warning: {formats.clean(words)}", style="yellow") for words in orchestration.get("warnings") or ()
+    ]
+    table = task_table(snapshot.tasks, now, width=width)
+    results = [line for task in snapshot.tasks for line in _result(task)]
+    end = closing(snapshot, now) if snapshot.ended else Group(_bar(snapshot, now), *_below(snapshot, now))
+    return Group(heading(orchestration), facts, *warnings, table, *results, end)
+
+
+def _facts(orchestration: View) -> Iterator[tuple[str, object]]:
+    yield "id", orchestration.get("id")
+    if orchestration.get("description"):
+        yield "description", orchestration["description"]
+    mode = str(orchestration.get("execution_mode"))
+    if orchestration.get("max_parallel"):
+        mode += f", at most {orchestration['max_parallel']} at once"
+    yield "mode", f"{mode}, {orchestration.get('failure_policy')}, base {orchestration.get('base')}"
+    yield "model", orchestration.get("model") or "chosen by the provider"
+    if orchestration.get("max_cost") is not None:
+        yield "at most", formats.cost(orchestration["max_cost"])
+    if orchestration.get("tags"):
+        yield "tags", ", ".join(str(tag) for tag in orchestration["tags"])
+    yield "created", formats.date_and_time(orchestration.get("created_at"))
+    if orchestration.get("activated_at"):
+        yield "activated", formats.date_and_time(orchestration["activated_at"])
+
+
+def orchestration_table(items: Sequence[View]) -> RenderableType:
+    """A row per orchestration."""
+    if not items:
+        return Text("no orchestrations yet", style="dim")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=_GAP)
+    table.add_column("Id", no_wrap=True)
+    # Only these two give way in a narrow terminal: half an id is of no use.
+    table.add_column("Name")
+    table.add_column("State", no_wrap=True)
+    table.add_column("Repository")
+    table.add_column("Created", no_wrap=True)
+    for item in items:
+        table.add_row(
+            Text(formats.clean(item.get("id"))),
+            Text(formats.clean(item.get("name") or formats.NOTHING)),
+            state(item.get("status")),
+            Text(formats.clean(item.get("repository", "")).removeprefix("https://github.com/")),
+            Text(formats.date_and_time(item.get("created_at"), seconds=False)),
+        )
+    return table
+
+
+def event_table(items: Sequence[View]) -> RenderableType:
+    """A row per event, with the few of its data that tell what it is about."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=_GAP)
+    table.add_column("Version", justify="right", no_wrap=True)
+    table.add_column("Time", no_wrap=True)
+    table.add_column("Event", no_wrap=True)
+    table.add_column("By", no_wrap=True)
+    table.add_column("About")
+    for item in items:
+        table.add_row(
+            Text(formats.clean(item.get("version", ""))),
+            Text(formats.date_and_time(item.get("occurred_at"))),
+            Text(formats.clean(item.get("type", ""))),
+            Text(formats.clean(item.get("actor") or formats.NOTHING)),
+            Text(event_gist(item.get("data") or {})),
+        )
+    return table
+
+
+_GIST = ("number", "status", "agent_id", "provider_status", "source", "retry_count", "reason", "summary")
+
+
+def event_gist(data: View) -> str:
+    """`number 1 · agent_id bc-…`: what is short and telling of an event's data."""
+    parts = [f"{name} {formats.clean(data[name])}" for name in _GIST if data.get(name) is not None]
+    failure = data.get("failure")
+    if isinstance(failure, Mapping):
+        parts.append(formats.clean(f"{failure.get('code')}: {failure.get('message')}"))
+    result = data.get("result")
+    if isinstance(result, Mapping) and result.get("branch"):
+        parts.append(f"branch {formats.clean(result['branch'])}")
+    return " · ".join(parts)
+
+
+def refusal(error: RefusedError) -> str:
+    """The API's refusal with each bad field on its own line."""
+    fields = [f"{formats.clean(field.name)}: {formats.clean(field.message)}" for field in error.fields]
+    message = formats.clean(error.message)
+    lines = [f"{formats.clean(error.code)}: {message}"]
+    lines += [f"  {field}" for field in fields if field != message]
+    if error.request_id and error.status >= 500:
+        lines.append(f"  request {formats.clean(error.request_id)}")
+    return "\n".join(lines)

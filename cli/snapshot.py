@@ -1,0 +1,103 @@
+"""An orchestration as seen at one moment, and what each live message makes of it. Pure: the time is an argument."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+View = dict[str, Any]
+
+# Written out, as importing the domain would double the time that every command takes to start.
+SUCCESSES = frozenset({"COMPLETED", "PARTIAL_COMPLETED"})
+ENDS = SUCCESSES | {"FAILED", "CANCELLED"}
+_TICKING = frozenset({"ACTIVE", "CANCELLING"})
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The views of the API, `sequence` to resume live messages after, and how we come by them.
+
+    `seen_at` is when `statistics` were the latest; `note` is for people: why the picture may be old.
+    """
+
+    orchestration: View
+    tasks: tuple[View, ...]
+    statistics: View
+    seen_at: datetime
+    sequence: str | None = None
+    note: str | None = None
+
+    @classmethod
+    def of(cls, view: Mapping[str, Any], now: datetime, *, sequence: str | None = None) -> "Snapshot":
+        """From `{orchestration, tasks, statistics}`."""
+        return cls(view["orchestration"], tuple(view.get("tasks", ())), view.get("statistics", {}), now, sequence)
+
+    @property
+    def id(self) -> str:
+        return str(self.orchestration["id"])
+
+    @property
+    def status(self) -> str:
+        return str(self.orchestration.get("status"))
+
+    @property
+    def ended(self) -> bool:
+        """False for a state that this version does not know."""
+        return self.status in ENDS
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it ended with something to show: COMPLETED or PARTIAL_COMPLETED."""
+        return self.status in SUCCESSES
+
+    @property
+    def version(self) -> int:
+        return int(self.orchestration.get("version") or 0)
+
+    def view(self) -> View:
+        """As the API answers it."""
+        return {"orchestration": self.orchestration, "tasks": list(self.tasks), "statistics": self.statistics}
+
+    def elapsed(self, now: datetime) -> timedelta:
+        """Time since activation: as the API said, and what has passed since then while it is under way."""
+        said = timedelta(milliseconds=self.statistics.get("duration") or 0)
+        return said + max(now - self.seen_at, timedelta()) if self.status in _TICKING else said
+
+    def renewed(self, view: Mapping[str, Any], now: datetime) -> "Snapshot":
+        """After a read, which may be a little behind what live messages already told; then nothing changes.
+
+        Live messages must begin anew afterwards: those from before the read would take us back.
+        """
+        fresh = Snapshot.of(view, now)
+        return fresh if fresh.version >= self.version else replace(self, note=None)
+
+    def after(self, message: Mapping[str, Any], sequence: str | None, now: datetime) -> "Snapshot":
+        """After a live message. Told twice is told once; a message of a kind not known here is passed over."""
+        match message:
+            case {"type": "status", "data": {"orchestration": dict()} as data}:
+                return Snapshot.of(data, now, sequence=sequence)
+            case {"type": "task_updated", "task": {"id": _} as task}:
+                return replace(self, tasks=_with_task(self.tasks, task), sequence=sequence, note=None)
+            case {"type": "orchestration_updated", "data": {"orchestration": dict() as orchestration} as data}:
+                return self._updated(orchestration, data.get("statistics"), sequence, now)
+            case {"type": "orchestration_completed", "data": {"status": _} as data}:
+                fields = {name: value for name, value in data.items() if name not in ("statistics", "tasks")}
+                return self._updated(fields, data.get("statistics"), sequence, now)
+            case _:
+                return replace(self, sequence=sequence, note=None)
+
+    def _updated(self, fields: View, statistics: View | None, sequence: str | None, now: datetime) -> "Snapshot":
+        return replace(
+            self,
+            orchestration={**self.orchestration, **fields},
+            statistics=self.statistics if statistics is None else statistics,
+            seen_at=self.seen_at if statistics is None else now,
+            sequence=sequence,
+            note=None,
+        )
+
+
+def _with_task(tasks: tuple[View, ...], task: View) -> tuple[View, ...]:
+    if any(known["id"] == task["id"] for known in tasks):
+        return tuple(task if known["id"] == task["id"] else known for known in tasks)
+    return (*tasks, task)

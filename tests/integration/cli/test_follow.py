@@ -1,0 +1,157 @@
+"""Following an orchestration over connections that break, fall silent or refuse: the end is never missed."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+
+import pytest
+
+from cli.access import Access
+from cli.client import Client
+from cli.errors import RefusedError, UnreachableError
+from cli.follow import Pace, follow
+from cli.snapshot import Snapshot
+from tests.integration.cli.fake_api import KEY, FakeApi, error, serving
+from tests.support.eventually import eventually
+from tests.unit.cli.story import ID, all_completed, failed
+
+QUICK = Pace(first_wait=0.01, longest_wait=0.02, poll_interval=0.01, polls=3, patience=0.3)
+STREAM = ("GET", f"/api/orchestrations/{ID}/stream")
+READ = ("GET", f"/api/orchestrations/{ID}")
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[FakeApi]:
+    async with serving(FakeApi(all_completed())) as fake:
+        yield fake
+
+
+@pytest.fixture
+async def client(api: FakeApi) -> AsyncIterator[Client]:
+    async with Client(Access(api.url, KEY)) as opened:
+        yield opened
+
+
+async def seen(client: Client) -> list[Snapshot]:
+    return [snapshot async for snapshot in follow(client, ID, QUICK)]
+
+
+async def last_of(snapshots: AsyncGenerator[Snapshot, None]) -> Snapshot:
+    return [snapshot async for snapshot in snapshots][-1]
+
+
+async def test_every_state_of_every_task_is_seen_and_the_last_one_is_the_end(api: FakeApi, client: Client) -> None:
+    snapshots = await seen(client)
+    assert snapshots[-1].view() == api.story[-1].view
+    first_task = list(dict.fromkeys(snapshot.tasks[0]["status"] for snapshot in snapshots))
+    assert first_task == ["PENDING", "PROCESSING", "COMPLETED"]
+    assert api.requests.count(STREAM) == 1
+
+
+async def test_a_stream_that_breaks_off_is_resumed_after_the_last_whole_commit(api: FakeApi, client: Client) -> None:
+    api.per_stream = 4
+    snapshots = await seen(client)
+    assert snapshots[-1].view() == api.story[-1].view
+    assert api.resumed_after[0] is None
+    sequences = {str(moment.sequence) for moment in api.story}
+    assert len(api.resumed_after) > 3
+    assert set(api.resumed_after[1:]) <= sequences
+    versions = [snapshot.version for snapshot in snapshots]
+    assert versions == sorted(versions)
+
+
+async def test_without_streams_it_is_followed_by_reads(api: FakeApi, client: Client) -> None:
+    api.stream_status = 503
+    api.play_by_reads = True
+    snapshots = await seen(client)
+    assert snapshots[-1].view() == api.story[-1].view
+    assert api.requests.count(READ) >= len(api.story)
+
+
+async def test_streams_that_never_say_anything_are_given_up_for_reads(api: FakeApi, client: Client) -> None:
+    api.silent_streams = True
+    api.play_by_reads = True
+    assert (await seen(client))[-1].ended
+
+
+async def test_the_stream_is_taken_up_again_when_it_works(api: FakeApi, client: Client) -> None:
+    api.stream_status = 503
+    snapshots: list[Snapshot] = []
+    async for snapshot in follow(client, ID, QUICK):
+        snapshots.append(snapshot)
+        if api.requests.count(READ) > 3:
+            api.stream_status = 200
+    assert snapshots[-1].view() == api.story[-1].view
+    assert api.resumed_after[-1] is None, "what was read may be newer than what was streamed before"
+
+
+async def test_an_api_that_is_gone_for_a_while_is_waited_for(api: FakeApi, client: Client) -> None:
+    api.per_stream = 5
+    notes: list[str] = []
+    snapshots: list[Snapshot] = []
+    async for snapshot in follow(client, ID, Pace(first_wait=0.01, longest_wait=0.02, patience=30)):
+        snapshots.append(snapshot)
+        if api.requests.count(STREAM) == 1 and snapshot.version >= 2:
+            api.refuse = error(503, "SERVICE_UNAVAILABLE", "starting")
+        if snapshot.note:
+            notes.append(snapshot.note)
+            api.refuse = None
+            api.per_stream = None
+    assert notes == ["the connection is lost, trying again"]
+    assert snapshots[-1].view() == api.story[-1].view
+
+
+async def test_streams_that_are_always_cut_off_within_a_commit_are_given_up_for_reads(
+    api: FakeApi, client: Client
+) -> None:
+    api.per_stream = 2
+    api.play_by_reads = True
+    assert (await seen(client))[-1].ended
+
+
+async def test_an_api_that_stays_away_is_given_up_in_the_end(api: FakeApi, client: Client) -> None:
+    following = follow(client, ID, QUICK)
+    await anext(following)
+    api.refuse = error(503, "SERVICE_UNAVAILABLE", "gone")
+    with pytest.raises(RefusedError, match="SERVICE_UNAVAILABLE"):
+        await last_of(following)
+
+
+async def test_a_key_that_is_revoked_meanwhile_ends_it(api: FakeApi, client: Client) -> None:
+    following = follow(client, ID, Pace(first_wait=0.01, patience=30))
+    await anext(following)
+    api.refuse = error(401, "INVALID_API_KEY", "revoked")
+    with pytest.raises(RefusedError, match="INVALID_API_KEY"):
+        await last_of(following)
+
+
+async def test_one_that_has_ended_before_needs_no_stream(api: FakeApi, client: Client) -> None:
+    api.position = len(api.story) - 1
+    assert {snapshot.status for snapshot in await seen(client)} == {"COMPLETED"}
+    assert STREAM not in api.requests
+
+
+async def test_a_failure_is_an_end_too() -> None:
+    async with serving(FakeApi(failed())) as api, Client(Access(api.url, KEY)) as client:
+        assert (await seen(client))[-1].status == "FAILED"
+
+
+async def test_an_unknown_orchestration_is_refused_at_once(client: Client) -> None:
+    with pytest.raises(RefusedError, match="ORCHESTRATION_NOT_FOUND"):
+        await last_of(follow(client, "no-such-thing", QUICK))
+
+
+async def test_an_api_that_is_not_there_is_said_so_at_once() -> None:
+    async with Client(Access("http://127.0.0.1:9", KEY)) as client:
+        with pytest.raises(UnreachableError, match=r"cannot reach the API at http://127\.0\.0\.1:9"):
+            await seen(client)
+
+
+async def test_nothing_is_asked_while_a_stream_is_quiet(api: FakeApi, client: Client) -> None:
+    api.hold.clear()
+    following = asyncio.create_task(seen(client))
+    await eventually(lambda: STREAM in api.requests)
+    before = list(api.requests)
+    await asyncio.sleep(0.1)  # the claim is that nothing happens in this time
+    assert api.requests == before
+    api.hold.set()
+    assert (await following)[-1].ended

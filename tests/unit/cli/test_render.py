@@ -1,0 +1,161 @@
+"""What people see, as text."""
+
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from cli import render
+from cli.errors import BadField, RefusedError
+from cli.snapshot import Snapshot
+from tests.unit.cli.story import START, all_completed, failed
+
+
+def shown(what: RenderableType, width: int = 140) -> str:
+    console = Console(file=StringIO(), width=width, markup=False, highlight=False, emoji=False, color_system=None)
+    console.print(what)
+    file = console.file
+    assert isinstance(file, StringIO)
+    return file.getvalue()
+
+
+def snapshot(index: int) -> Snapshot:
+    moment = all_completed()[index]
+    return Snapshot.of(moment.view, moment.at)
+
+
+def progress(seen: Snapshot, *, width: int = 140, height: int = 40) -> str:
+    return shown(render.progress(seen, seen.seen_at, width=width, height=height), width)
+
+
+def test_the_live_table_has_every_column_filled() -> None:
+    text = progress(snapshot(9))
+    header = next(line for line in text.splitlines() if "Attempt" in line)
+    assert header.split() == ["Task", "State", "Attempt", "Agent", "Branch", "PR", "Time", "Cost"]
+    first, second = (next(line for line in text.splitlines() if title in line) for title in ("Add a", "Test the"))
+    assert first.split()[4:] == ["COMPLETED", "1/4", "bc-11000000", "cursor/task-1", "#101", "2.0s", "$0.0123"]
+    assert "2/4" in second
+
+
+def test_below_the_table_are_progress_time_and_cost() -> None:
+    text = progress(snapshot(9))
+    assert "67%" in text
+    assert "2 of 3 tasks completed" in text
+    assert "elapsed 8.0s" in text
+    assert "cost $0.0246" in text
+
+
+def test_why_a_task_waits_is_below_the_table() -> None:
+    assert "Test the rate limiter waits to be tried again after AGENT_ERROR: the agent gave up" in progress(snapshot(6))
+
+
+def test_one_that_is_not_active_says_how_to_make_it_so() -> None:
+    assert "orchestrator activate 0b6c8c1e" in progress(snapshot(0))
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_each_task_has_one_line_however_narrow_the_terminal(width: int) -> None:
+    text = progress(snapshot(9), width=width)
+    assert all(len(line) <= width for line in text.splitlines())
+    for fact in ("COMPLETED", "1/4", "11000", "#101", "2.0s", "$0.0123"):
+        assert any(fact in line and "Add" in line for line in text.splitlines()), fact
+
+
+def many(count: int) -> Snapshot:
+    seen = snapshot(9)
+    done = [{**seen.tasks[0], "id": f"d{n}", "title": f"Done {n}"} for n in range(count)]
+    return Snapshot.of({**seen.view(), "tasks": [*done, {**seen.tasks[2], "id": "p", "title": "Next one"}]}, START)
+
+
+def test_of_more_tasks_than_fit_those_that_are_done_give_way() -> None:
+    text = progress(many(49), height=20)
+    assert len(text.splitlines()) <= 20
+    assert "Next one" in text
+    assert "more tasks not shown" in text
+
+
+def test_titles_are_shown_as_they_are_written() -> None:
+    seen = snapshot(9)
+    odd = {**seen.tasks[0], "title": "[bold]x[/bold] :smile: [[sim:slow=3]]"}
+    assert "[bold]x[/bold] :smile: [[sim:slow=3]]" in progress(
+        Snapshot.of({**seen.view(), "tasks": [odd]}, START), width=200
+    )
+
+
+def test_the_summary_has_results_totals_and_the_last_word() -> None:
+    end = snapshot(-1)
+    text = shown(render.summary(end, end.seen_at, width=140))
+    for fact in (
+        "All 3 tasks completed successfully",
+        "Task 2 is done: 3 files changed.",
+        "https://github.com/acme/storefront/pull/103",
+        "duration 10.0s, cost $0.0369",
+    ):
+        assert fact in text
+
+
+def test_the_summary_of_a_failure_says_what_failed() -> None:
+    end = Snapshot.of(failed()[-1].view, START)
+    text = shown(render.summary(end, START, width=140))
+    assert "FAILED  0/3 tasks completed  AGENT_ERROR: the agent gave up" in text
+
+
+def test_details_show_what_was_asked_for() -> None:
+    text = shown(render.detail(snapshot(9), START, width=140))
+    for fact in ("0b6c8c1e-5d4f-4b53-9d0e-6a1f3a0c7d11", "sequential, fail_fast, base ref", "chosen by the provider"):
+        assert fact in text
+
+
+def test_warnings_are_part_of_the_details() -> None:
+    seen = snapshot(9)
+    warned = {**seen.view(), "orchestration": {**seen.orchestration, "warnings": ["Model x is not known"]}}
+    assert "warning: Model x is not known" in shown(render.detail(Snapshot.of(warned, START), START, width=140))
+
+
+def test_a_list_keeps_whole_ids_in_a_narrow_terminal() -> None:
+    items = [snapshot(9).orchestration]
+    assert "0b6c8c1e-5d4f-4b53-9d0e-6a1f3a0c7d11" in shown(render.orchestration_table(items), 80)
+    assert "no orchestrations yet" in shown(render.orchestration_table([]))
+
+
+def test_events_are_told_by_what_is_telling_in_them() -> None:
+    items: list[dict[str, Any]] = [
+        {
+            "sequence": 30,
+            "version": 4,
+            "type": "attempt.failed",
+            "occurred_at": "2026-11-01T12:00:00Z",
+            "actor": "monitor",
+            "data": {"task_id": "t1", "failure": {"code": "AGENT_ERROR", "message": "gave up"}},
+        },
+        {"version": 5, "type": "task.completed", "data": {"result": {"branch": "cursor/x"}}},
+    ]
+    text = shown(render.event_table(items))
+    assert "attempt.failed" in text
+    assert "AGENT_ERROR: gave up" in text
+    assert "branch cursor/x" in text
+
+
+def test_a_refusal_shows_each_bad_field_on_its_line() -> None:
+    fields = (BadField("repository", "must be owner/repo"), BadField("tasks.0.title", "is missing"))
+    error = RefusedError(400, "INVALID_REQUEST", "2 fields are wrong", fields=fields, request_id="r1")
+    assert render.refusal(error).splitlines() == [
+        "INVALID_REQUEST: 2 fields are wrong",
+        "  repository: must be owner/repo",
+        "  tasks.0.title: is missing",
+    ]
+
+
+def test_a_refusal_of_one_field_says_it_once() -> None:
+    error = RefusedError(
+        400,
+        "INVALID_REPOSITORY",
+        "repository: must be owner/repo",
+        fields=(BadField("repository", "must be owner/repo"),),
+    )
+    assert render.refusal(error) == "INVALID_REPOSITORY: repository: must be owner/repo"
+
+
+def test_an_error_of_the_server_names_the_request() -> None:
+    assert "request r1" in render.refusal(RefusedError(500, "INTERNAL_ERROR", "sorry", request_id="r1"))

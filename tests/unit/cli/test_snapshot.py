@@ -1,0 +1,96 @@
+"""What live messages make of the picture of an orchestration."""
+
+from datetime import timedelta
+
+from cli.snapshot import ENDS, Snapshot
+from shared.domain.events import OrchestrationStatus
+from tests.unit.cli.story import START, Moment, all_completed, failed
+
+
+def folded(moments: list[Moment]) -> Snapshot:
+    snapshot = Snapshot.of(moments[0].view, START)
+    for moment in moments[1:]:
+        for message in moment.messages:
+            snapshot = snapshot.after(message, str(moment.sequence), moment.at)
+    return snapshot
+
+
+def test_messages_one_by_one_lead_to_what_a_read_shows_at_every_moment() -> None:
+    moments = all_completed()
+    for upto in range(1, len(moments) + 1):
+        assert folded(moments[:upto]).view() == moments[upto - 1].view
+
+
+def test_a_message_told_twice_is_told_once() -> None:
+    moments = all_completed()
+    twice = [moment for moment in moments for _ in range(2)]
+    assert folded(twice).view() == folded(moments).view()
+
+
+def test_a_status_message_replaces_everything() -> None:
+    moments = all_completed()
+    snapshot = Snapshot.of(moments[1].view, START).after(moments[-1].status_message, "120", START)
+    assert snapshot.view() == moments[-1].view
+    assert snapshot.sequence == "120"
+
+
+def test_messages_that_are_not_known_or_make_no_sense_change_nothing_but_the_place_to_resume() -> None:
+    before = folded(all_completed()[:4])
+    for message in ({"type": "weather", "data": {}}, {"type": "task_updated"}, {"type": "status", "data": None}, {}):
+        after = before.after(message, "77", START)
+        assert after.view() == before.view()
+        assert after.sequence == "77"
+
+
+def test_a_task_that_was_added_later_comes_last() -> None:
+    snapshot = folded(all_completed()[:2])
+    task = {**snapshot.tasks[0], "id": "t4"}
+    assert [t["id"] for t in snapshot.after({"type": "task_updated", "task": task}, None, START).tasks] == [
+        "t1",
+        "t2",
+        "t3",
+        "t4",
+    ]
+
+
+def test_a_read_that_lags_behind_live_messages_does_not_take_us_back() -> None:
+    moments = all_completed()
+    now = folded(moments[:5])
+    assert now.renewed(moments[2].view, START).view() == moments[4].view
+    assert now.renewed(moments[5].view, START).view() == moments[5].view
+
+
+def test_it_has_ended_when_its_state_is_an_end() -> None:
+    assert [m.view["orchestration"]["status"] for m in all_completed() if Snapshot.of(m.view, START).ended] == [
+        "COMPLETED"
+    ]
+    end = folded(failed())
+    assert (end.ended, end.succeeded) == (True, False)
+
+
+def test_a_partial_success_is_a_success_and_an_unknown_state_no_end() -> None:
+    snapshot = folded(all_completed())
+    partial = Snapshot.of({**snapshot.view(), "orchestration": {"id": "x", "status": "PARTIAL_COMPLETED"}}, START)
+    strange = Snapshot.of({**snapshot.view(), "orchestration": {"id": "x", "status": "HIBERNATING"}}, START)
+    assert (partial.ended, partial.succeeded) == (True, True)
+    assert (strange.ended, strange.succeeded) == (False, False)
+
+
+def test_the_ends_are_those_of_the_domain() -> None:
+    assert {status.value for status in OrchestrationStatus if status.is_terminal} == ENDS
+
+
+def test_the_clock_runs_on_between_messages_while_it_is_active() -> None:
+    moments = all_completed()
+    later = moments[4].at + timedelta(seconds=2)
+    assert folded(moments[:5]).elapsed(later) == timedelta(seconds=5)
+    assert folded(moments).elapsed(moments[-1].at + timedelta(hours=1)) == timedelta(seconds=10)
+    assert folded(moments[:1]).elapsed(later) == timedelta()
+
+
+def test_a_task_message_alone_does_not_turn_the_clock_back() -> None:
+    moments = all_completed()
+    snapshot = folded(moments[:5])
+    at = moments[4].at + timedelta(seconds=3)
+    task_only = snapshot.after(moments[5].messages[0], "60", at)
+    assert task_only.elapsed(at) == snapshot.elapsed(at)
