@@ -10,13 +10,14 @@ from nats.aio.client import Client
 
 from deploy.local.nats import NatsServer
 from shared.envelope import Stored, encode
-from shared.jetstream.connection import connect
+from shared.jetstream.connection import close, connect
 from shared.jetstream.errors import PublishRefusedError, PublishUnavailableError, UnreadableCommitError
 from shared.jetstream.event_log import JetStreamEventLog
 from shared.jetstream.publish import JetStreamPublisher
 from shared.jetstream.topology import COMMANDS, EVENTS, command_subject, event_subject
 from shared.ports import LogFullError, LogUnavailableError
 from tests.contracts.commits import TEAM, new_commit
+from tests.contracts.proxy import lossy_proxy
 from tests.support.eventually import eventually
 
 SMALL = 64 * 1024
@@ -124,6 +125,39 @@ async def test_follow_leaves_no_consumer_behind(nc: Client) -> None:
             break
     await nc.flush()
     assert len(await nc.jsm().consumers_info(EVENTS)) == before
+
+
+@pytest.mark.parametrize("cut", [False, True])
+async def test_follow_gives_a_commit_that_was_lost_on_the_way(nats: NatsServer, nc: Client, cut: bool) -> None:
+    """Without acks the broker never sends a commit twice, whether or not it arrived."""
+    lost = False
+
+    def lose_second(body: bytes) -> bool:
+        nonlocal lost
+        first_time = b'"second"' in body and not lost
+        lost = lost or first_time
+        return first_time
+
+    log, commits = JetStreamEventLog(nc), [new_commit(name) for name in ("first", "second", "third")]
+    async with lossy_proxy(nats.url, lose_second, cut=cut) as proxy:
+        behind = await connect(proxy.url, "test", within=10)
+        following = asyncio.create_task(collect(JetStreamEventLog(behind), 3))
+        for commit in commits:
+            await log.append(commit, expected=0)
+        found = await asyncio.wait_for(following, 3)  # before the missing heartbeats are noticed
+        await close(behind)
+    assert lost
+    assert [stored.commit for stored in found] == commits
+
+
+async def collect(log: JetStreamEventLog, count: int) -> list[Stored]:
+    found: list[Stored] = []
+    async with aclosing(log.follow(after=0)) as batches:  # type: ignore[type-var]
+        async for batch in batches:
+            found += batch
+            if len(found) >= count:
+                break
+    return found
 
 
 async def test_follow_goes_on_when_its_consumer_was_deleted(nc: Client) -> None:

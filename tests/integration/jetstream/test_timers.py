@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from nats.aio.client import Client
@@ -42,6 +42,12 @@ async def test_a_timer_arrives_when_it_is_due_and_only_once(nc: Client, due: Jet
     assert 0.7 < time.monotonic() - began < 3
     assert await fired(due, within=0.5) is None
     assert (await nc.jsm().stream_info(TIMERS)).state.messages == 0
+
+
+async def test_a_time_in_another_zone_is_the_same_moment(nc: Client, due: JetStreamContext.PullSubscription) -> None:
+    east = timezone(timedelta(hours=5))
+    await JetStreamTimers(nc).set("east", due_at=in_seconds(0.3).astimezone(east), payload=b"x")
+    assert await fired(due) == ("timer.due.east", b"x")
 
 
 async def test_a_time_in_the_past_fires_at_once(nc: Client, due: JetStreamContext.PullSubscription) -> None:
