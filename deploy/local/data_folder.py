@@ -9,9 +9,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-_LEFTOVER_SECONDS = (
-    30.0  # the services may take 25 s to stop, but after kill -9 of their parent they just end
-)
+_LARGE_LOG_BYTES = 20 * 1024 * 1024
+_LEFTOVER_SECONDS = 30.0  # the services may take 25 s to stop, but after kill -9 of their parent they just end
 
 
 class FolderInUseError(Exception):
@@ -28,6 +27,12 @@ class DataFolder:
         """Makes the folder and the one for logs."""
         self.path.mkdir(parents=True, exist_ok=True, mode=0o711)
         self.logs.mkdir(exist_ok=True, mode=0o700)
+
+    def turn_logs(self) -> None:
+        """Puts logs that have grown large aside, in place of those put aside before; call it before any process."""
+        for log in self.logs.glob("*.log"):
+            if log.stat().st_size > _LARGE_LOG_BYTES:
+                log.replace(log.with_suffix(".log.1"))
 
     @property
     def logs(self) -> Path:

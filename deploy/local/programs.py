@@ -43,10 +43,10 @@ def simulator(folder: DataFolder, environment: Mapping[str, str], port: int) -> 
     return _module("simulator", "deploy.local.simulator", folder, {**environment, **settings}, port, url)
 
 
-def api(folder: DataFolder, environment: Mapping[str, str], port: int) -> ProcessSpec:
+def api(folder: DataFolder, environment: Mapping[str, str], host: str, port: int) -> ProcessSpec:
     """The REST service; its readiness is on its own port."""
     settings = {"API_PORT": str(port)}
-    url = f"http://{LOOPBACK}:{port}/health/ready"
+    url = f"http://{host}:{port}/health/ready"
     return _module("api", "services.api", folder, {**environment, **settings}, port, url)
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deploy.local.ports import LOOPBACK
+
 
 class LocalSettingsError(Exception):
     """One or more settings are wrong; the message names each, a line for each."""
@@ -14,7 +16,7 @@ class LocalSettings:
     """How to run everything on this machine. Port 0 picks a free one; all processes get `environment`."""
 
     data_dir: Path = Path(".data")
-    api_host: str = "127.0.0.1"
+    api_host: str = LOOPBACK
     api_port: int = 8080
     simulator_port: int = 8090
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -35,12 +37,15 @@ class LocalSettings:
             environment=given,
         )
         if settings.simulates and "CURSOR_API_URL" in given:
-            wrong.append(
-                "CURSOR_API_KEY: missing, though CURSOR_API_URL is set; without both, Cursor is simulated"
-            )
+            wrong.append("CURSOR_API_KEY: missing, though CURSOR_API_URL is set; without both, Cursor is simulated")
         if wrong:
             raise LocalSettingsError("\n".join(wrong))
         return settings
+
+    @property
+    def reachable_host(self) -> str:
+        """Where a client on this machine finds the API."""
+        return LOOPBACK if self.api_host in ("0.0.0.0", "::", "localhost") else self.api_host
 
     @property
     def simulates(self) -> bool:

@@ -119,6 +119,7 @@ async def _start(settings: LocalSettings, cleanup: AsyncExitStack, say: Say) -> 
     folder = DataFolder(settings.data_dir)
     folder.prepare()
     lock = await cleanup.enter_async_context(folder.lock(say))
+    folder.turn_logs()
     api_port = claim("API_PORT", settings.api_port, settings.api_host)
     simulator_port = claim("SIMULATOR_PORT", settings.simulator_port) if settings.simulates else None
     supervisor = Supervisor(folder.processes_file, say=say, keep_open=[lock])
@@ -136,14 +137,14 @@ async def _start(settings: LocalSettings, cleanup: AsyncExitStack, say: Say) -> 
         await supervisor.start(simulator, ready_seconds=_SERVICES_READY_SECONDS)
         say(f"simulated: Cursor's API at {environment['CURSOR_API_URL']} (CURSOR_API_KEY gives the real one)")
     await supervisor.start(
-        programs.api(folder, environment, api_port),
+        programs.api(folder, environment, settings.reachable_host, api_port),
         *(programs.worker(name, folder, environment) for name in ("dispatcher", "monitor", "notifier")),
         ready_seconds=_SERVICES_READY_SECONDS,
     )
     say(_where_the_key_is(settings, folder))
     say(f"logs: {folder.logs}")
     return Stack(
-        url=f"http://{LOOPBACK}:{api_port}",
+        url=f"http://{settings.reachable_host}:{api_port}",
         api_key=environment["ORCHESTRATOR_API_KEY"],
         data_dir=folder.path,
         processes_file=folder.processes_file,
@@ -180,7 +181,7 @@ def _environment(
     given = settings.environment
     defaults = {
         "API_HOST": settings.api_host,
-        "APP_URL": f"http://{LOOPBACK}:{api_port}",
+        "APP_URL": f"http://{settings.reachable_host}:{api_port}",
         "CURSOR_API_VERSION": "v1",
         "ENVIRONMENT": "local",
         "LOG_LEVEL": "INFO",

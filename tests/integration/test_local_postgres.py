@@ -130,8 +130,6 @@ def test_root_can_run_programs_that_others_cannot_reach(
     server.start()
     try:
         with psycopg.connect(server.dsn()) as connection:
-            connection.execute(
-                "CREATE EXTENSION hstore"
-            )  # reads files of the installation in a server process
+            connection.execute("CREATE EXTENSION hstore")  # reads files of the installation in a server process
     finally:
         server.stop()

@@ -74,9 +74,7 @@ def _gone(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
-async def test_the_record_says_where_each_process_is(
-    supervisor: Supervisor, toy: Toy, tmp_path: Path
-) -> None:
+async def test_the_record_says_where_each_process_is(supervisor: Supervisor, toy: Toy, tmp_path: Path) -> None:
     spec = toy("one", _SLEEP, port=1234, health_url="http://127.0.0.1:1234/health/ready")
     await supervisor.start(spec, ready_seconds=5)
     entry = _entry(tmp_path, "one")
@@ -97,9 +95,7 @@ async def test_a_process_that_dies_is_started_again_and_said_so(
     assert said[0] == "one ended (exit code -9), starting it again in 0.01 s"
 
 
-async def test_start_returns_when_the_probe_succeeds(
-    supervisor: Supervisor, toy: Toy, tmp_path: Path
-) -> None:
+async def test_start_returns_when_the_probe_succeeds(supervisor: Supervisor, toy: Toy, tmp_path: Path) -> None:
     file = tmp_path / "there"
     code = "import sys, time; time.sleep(0.2); open(sys.argv[1], 'w'); time.sleep(600)"
     await supervisor.start(toy("one", code, str(file), probe=file.exists), ready_seconds=5)
@@ -110,9 +106,7 @@ async def test_a_process_that_ends_at_its_first_start_is_an_error_with_the_end_o
     supervisor: Supervisor, toy: Toy
 ) -> None:
     spec = toy("one", "raise SystemExit('no such setting')", probe=lambda: False)
-    with pytest.raises(
-        ChildFailedError, match=r"one ended while starting \(exit code 1\)[\s\S]*no such setting"
-    ):
+    with pytest.raises(ChildFailedError, match=r"one ended while starting \(exit code 1\)[\s\S]*no such setting"):
         await supervisor.start(spec, ready_seconds=5)
 
 
@@ -153,9 +147,7 @@ async def test_a_process_that_does_not_listen_is_killed_when_its_time_is_over(
 
 async def test_a_stop_during_a_wait_to_start_again_starts_nothing(tmp_path: Path, toy: Toy) -> None:
     told = asyncio.Event()
-    supervisor = Supervisor(
-        tmp_path / "processes.json", say=lambda _: told.set(), back_off=BackOff(first=600)
-    )
+    supervisor = Supervisor(tmp_path / "processes.json", say=lambda _: told.set(), back_off=BackOff(first=600))
     async with supervisor.running():
         await supervisor.start(toy("one", _SLEEP), ready_seconds=5)
         pid = _entry(tmp_path, "one")["pid"]
@@ -164,9 +156,7 @@ async def test_a_stop_during_a_wait_to_start_again_starts_nothing(tmp_path: Path
     assert _gone(pid)
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux", reason="other kernels do not tell children of their parent's death"
-)
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not tell children of their parent's death")
 async def test_a_child_ends_with_its_parent_when_that_is_killed(tmp_path: Path) -> None:
     code = """
 import sys, time
@@ -190,9 +180,7 @@ time.sleep(600)
 
 
 def test_a_child_whose_program_is_missing_says_so_in_its_log(tmp_path: Path) -> None:
-    child = Child(
-        ProcessSpec(name="one", argv=["/no/such/program"], log=tmp_path / "log", probe=lambda: False)
-    )
+    child = Child(ProcessSpec(name="one", argv=["/no/such/program"], log=tmp_path / "log", probe=lambda: False))
     child.start()
     with pytest.raises(ChildFailedError, match="No such file or directory"):
         child.wait_ready(5)

@@ -98,9 +98,7 @@ def _lock_is_free(system: Path) -> bool:
     return True
 
 
-def test_it_says_one_line_when_ready_serves_and_stops_with_exit_code_0(
-    up: Callable[..., Run], system: Path
-) -> None:
+def test_it_says_one_line_when_ready_serves_and_stops_with_exit_code_0(up: Callable[..., Run], system: Path) -> None:
     run = up()
     url = _ready(run)
     with urllib.request.urlopen(url, timeout=5) as answer:
@@ -135,9 +133,7 @@ def test_secrets_are_said_nowhere_and_kept_from_others(up: Callable[..., Run], s
     run = up()
     _ready(run)
     given = _environment_of(system, "api")
-    command_lines = [
-        Path(f"/proc/{process['pid']}/cmdline").read_text() for process in _processes(system).values()
-    ]
+    command_lines = [Path(f"/proc/{process['pid']}/cmdline").read_text() for process in _processes(system).values()]
     run.send_signal(signal.SIGINT)
     _, _, err = _ended(run)
     for secret in (given["ORCHESTRATOR_API_KEY"], given["WEBHOOK_SECRET"], given["DATABASE_URL"]):
@@ -147,9 +143,7 @@ def test_secrets_are_said_nowhere_and_kept_from_others(up: Callable[..., Run], s
         assert stat.S_IMODE((system / ".data" / name).stat().st_mode) == 0o600
 
 
-async def test_every_process_that_is_killed_is_started_again_on_its_port(
-    up: Callable[..., Run], system: Path
-) -> None:
+async def test_every_process_that_is_killed_is_started_again_on_its_port(up: Callable[..., Run], system: Path) -> None:
     _ready(up())
     before = _processes(system)
     for process in before.values():
@@ -215,18 +209,14 @@ def test_a_taken_port_is_refused_by_the_name_of_its_setting(up: Callable[..., Ru
         assert f"SIMULATOR_PORT: port {port} is in use" in err
 
 
-def test_what_is_given_is_not_embedded(
-    up: Callable[..., Run], system: Path, nats_url: str, database_url: str
-) -> None:
+def test_what_is_given_is_not_embedded(up: Callable[..., Run], system: Path, nats_url: str, database_url: str) -> None:
     _ready(up(NATS_URL=nats_url, DATABASE_URL=database_url))
     assert list(_processes(system)) == ["api", "dispatcher", "monitor", "notifier"]
     given = _environment_of(system, "api")
     assert (given["NATS_URL"], given["DATABASE_URL"]) == (nats_url, database_url)
 
 
-def test_a_service_that_cannot_start_ends_it_all_with_the_reason(
-    up: Callable[..., Run], system: Path
-) -> None:
+def test_a_service_that_cannot_start_ends_it_all_with_the_reason(up: Callable[..., Run], system: Path) -> None:
     (system / "services" / "monitor.py").write_text("raise SystemExit('toy: MONTHLY_BUDGET_USD is wrong')")
     code, out, err = _ended(up())
     assert (code, out) == (1, "")

@@ -10,9 +10,7 @@ Fact = TypeVar("Fact")
 
 
 @overload
-async def eventually(
-    check: Callable[[], Awaitable[Fact]], *, timeout: float = 10, interval: float = 0.02
-) -> Fact: ...
+async def eventually(check: Callable[[], Awaitable[Fact]], *, timeout: float = 10, interval: float = 0.02) -> Fact: ...
 
 
 @overload

@@ -52,9 +52,7 @@ def _forbidden(importer: str, imported: str) -> str | None:
     if _within(importer, "services"):
         own = ".".join(importer.split(".")[:2])
         if _within(imported, "services") and not _within(imported, own):
-            return (
-                "services meet in the broker and in what is shared, so that each can be run and changed alone"
-            )
+            return "services meet in the broker and in what is shared, so that each can be run and changed alone"
         if _within(imported, "cli") or _within(imported, "deploy"):
             return "a service does not know how it is run or who calls it"
     if _within(importer, "cli") and _within(imported, "services"):
@@ -77,11 +75,7 @@ def _misused_broker(importer: str, tree: ast.AST) -> Iterator[str]:
         stream = given.get("stream")
         if called in ("subscriber", "publisher") and isinstance(stream, ast.Constant | ast.JoinedStr):
             yield f"line {node.lineno}: a stream given by name is rewritten at start: use JStream"
-        if (
-            called == "publish"
-            and isinstance(node.func, ast.Attribute)
-            and not _within(importer, _PUBLISHING)
-        ):
+        if called == "publish" and isinstance(node.func, ast.Attribute) and not _within(importer, _PUBLISHING):
             receiver = node.func.value.func if isinstance(node.func.value, ast.Call) else node.func.value
             if _last_name(receiver).lstrip("_") in _BROKER_NAMES:
                 yield (
@@ -173,7 +167,5 @@ def test_the_rule_finds_a_misused_broker(code: str) -> None:
 
 
 def test_the_rule_lets_our_own_publisher_pass() -> None:
-    code = (
-        "publisher.publish('evt.a', b'')\nbroker.subscriber('evt.>', stream=JStream('EVENTS', declare=False))"
-    )
+    code = "publisher.publish('evt.a', b'')\nbroker.subscriber('evt.>', stream=JStream('EVENTS', declare=False))"
     assert not list(_misused_broker("services.api.app", ast.parse(code)))
