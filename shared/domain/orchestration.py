@@ -14,6 +14,7 @@ from shared.domain.readiness import next_tasks, unreachable_tasks
 from shared.domain.state import Attempt, Orchestration, Phase, Task, statistics_of
 
 NAMESPACE = uuid.UUID("5b7f6a2e-6f0b-5d0c-9a53-3a1c9d6f2b10")
+_ENDED_BY_OTHERS = "another task failed for good"
 
 
 def derive_id(*parts: str | int) -> str:
@@ -228,9 +229,7 @@ def _missing_deliverable(deliverable: str, command: cmd.ObserveAgent) -> ev.Fail
 def _fail_attempt(
     draft: _Draft, task: Task, attempt: Attempt, failure: ev.Failure, seen: cmd.ObserveAgent | None = None
 ) -> None:
-    if attempt.stop_reason == "TIMEOUT":
-        minutes = task.spec.timeout_minutes
-        failure = ev.Failure(code="TIMEOUT", message=f"the attempt took longer than {minutes} minutes", retryable=True)
+    failure = _cause_of_stop(task, attempt) or failure
     draft.emit(
         ev.AttemptFailed(
             task_id=task.task_id,
@@ -242,7 +241,7 @@ def _fail_attempt(
         )
     )
     if attempt.stop_reason == "FAIL_FAST":
-        draft.emit(ev.TaskCancelled(task_id=task.task_id, reason="another task failed for good"))
+        draft.emit(ev.TaskCancelled(task_id=task.task_id, reason=_ENDED_BY_OTHERS))
     elif failure.retryable and task.retry_count < task.spec.max_retries:
         retry = task.retry_count + 1
         due_at = draft.now + draft.deciding.policy.delay(retry, draft.deciding.jitter)
@@ -250,6 +249,20 @@ def _fail_attempt(
     else:
         draft.emit(ev.TaskFailed(task_id=task.task_id, failure=failure))
     _advance(draft)
+
+
+def _cause_of_stop(task: Task, attempt: Attempt) -> ev.Failure | None:
+    """Why we had the attempt stopped, None if we had not: however it then ended, that is why."""
+    match attempt.stop_reason:
+        case None:
+            return None
+        case "TIMEOUT":
+            message = f"the attempt took longer than {task.spec.timeout_minutes} minutes"
+            return ev.Failure(code="TIMEOUT", message=message, retryable=True)
+        case "FAIL_FAST":
+            return ev.Failure(code="AGENT_STOPPED", message=f"the attempt was stopped: {_ENDED_BY_OTHERS}")
+        case _:
+            assert_never(attempt.stop_reason)
 
 
 def _duration(attempt: Attempt, seen: cmd.ObserveAgent | None, now: datetime) -> int:
@@ -309,7 +322,7 @@ def _stop_or_cancel(draft: _Draft, task: Task) -> None:
         if attempt.stop_reason is None:
             draft.emit(ev.AttemptStopRequested(task_id=task.task_id, attempt_id=attempt.attempt_id, reason="FAIL_FAST"))
     elif not task.status.is_terminal:
-        draft.emit(ev.TaskCancelled(task_id=task.task_id, reason="another task failed for good"))
+        draft.emit(ev.TaskCancelled(task_id=task.task_id, reason=_ENDED_BY_OTHERS))
 
 
 def _queue_priority(state: Orchestration, task: Task) -> ev.Level:
