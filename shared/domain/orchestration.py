@@ -153,7 +153,7 @@ def _reject(draft: _Draft, command: cmd.RejectAttempt) -> None:
 
 def _observe(draft: _Draft, command: cmd.ObserveAgent) -> None:
     _, attempt = _known(draft, command.attempt_id)
-    if attempt.phase is Phase.STARTED:
+    if attempt.phase is Phase.STARTED and _may_be_its_agent(attempt, command.agent_id):
         _record_agent(draft, command)
     task, attempt = _known(draft, command.attempt_id)
     if attempt.phase is not Phase.CREATED or attempt.agent_id != command.agent_id:
@@ -173,9 +173,14 @@ def _observe(draft: _Draft, command: cmd.ObserveAgent) -> None:
         _end_attempt(draft, task, attempt, command)
 
 
+def _may_be_its_agent(attempt: Attempt, agent_id: str) -> bool:
+    """Before the create's reply: v1 takes the id that was chosen for the agent, v0 chooses one itself."""
+    return attempt.api_version != "v1" or attempt.agent_id == agent_id
+
+
 def _is_news(attempt: Attempt, command: cmd.ObserveAgent) -> bool:
-    """A status never goes back from RUNNING to CREATING: such an observation is old."""
-    if command.status is AgentStatus.CREATING and attempt.status is AgentStatus.RUNNING:
+    """A status never goes back to CREATING: such an observation is old."""
+    if command.status is AgentStatus.CREATING and attempt.status is not AgentStatus.CREATING:
         return False
     return (attempt.status, attempt.provider_status) != (command.status, command.provider_status)
 
