@@ -1,0 +1,1 @@
+"""The whole system, run as its users do."""
