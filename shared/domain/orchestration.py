@@ -341,10 +341,17 @@ def _base_ref(state: Orchestration, task: Task) -> str:
     """Where the agent starts from: with `base: previous`, the branch of the task before it or that it depends on."""
     if state.spec.base == "ref":
         return state.spec.ref
-    before = [other for other in state.tasks.values() if other.spec.order_index < task.spec.order_index]
-    wanted = [state.tasks[task_id] for task_id in task.spec.depends_on] or before
-    branches = [other.result.branch for other in wanted if other.result and other.result.branch]
-    return branches[-1] if branches else state.spec.ref
+    wanted = [state.tasks[task_id] for task_id in task.spec.depends_on] or _before(state, task)
+    completed = [other for other in wanted if other.status is TaskStatus.COMPLETED]
+    branches = [other.result.branch for other in completed if other.result and other.result.branch]
+    # One that changed nothing passes on what it started from itself, or the work before it would be lost.
+    inherited = [base for other in completed if (base := other.attempts[-1].base_ref) != state.spec.ref]
+    return (branches or inherited or [state.spec.ref])[-1]
+
+
+def _before(state: Orchestration, task: Task) -> list[Task]:
+    order = list(state.tasks)
+    return [state.tasks[task_id] for task_id in order[: order.index(task.task_id)]]
 
 
 def _conclude(draft: _Draft) -> None:
