@@ -99,7 +99,11 @@ def _apply(state: Orchestration, event: ev.OrchestrationEvent, at: datetime) -> 
                 event,
                 at,
                 lambda a: replace(
-                    _ended(a, at, event.duration_ms, event.cost), failure=event.failure, usage=event.usage
+                    _ended(a, at, event.duration_ms, event.cost),
+                    failure=event.failure,
+                    usage=event.usage,
+                    # Not known to have been created, it has no agent that could be in any status.
+                    status=None if a.phase is Phase.STARTED else a.status,
                 ),
                 lambda t: replace(t, failure=event.failure),
             )
