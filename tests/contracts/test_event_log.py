@@ -11,10 +11,11 @@ from nats.aio.client import Client
 
 from deploy.local.nats import NatsCluster, NatsServer
 from shared.envelope import Commit, Stored
+from shared.jetstream.bootstrap import bootstrap
 from shared.jetstream.connection import connect
 from shared.jetstream.errors import DuplicateIdError, PayloadTooLargeError
 from shared.jetstream.event_log import JetStreamEventLog
-from shared.jetstream.topology import EVENTS, TopologySettings, streams
+from shared.jetstream.topology import EVENTS, TopologySettings
 from shared.memory import MemoryEventLog
 from shared.ports import ConflictError, EventLog
 from tests.contracts.commits import TEAM, new_aggregate, new_commit
@@ -62,9 +63,7 @@ async def connected(urls: list[str]) -> AsyncIterator[Client]:
 async def ensure_log(nc: Client, broker: Broker) -> None:
     if broker.has_log:
         return
-    config = next(s for s in streams(TopologySettings(replicas=len(broker.urls))) if s.name == EVENTS)
-
-    await nc.jsm(timeout=20).add_stream(config)
+    await bootstrap(nc, TopologySettings(replicas=len(broker.urls)))
     broker.has_log = True
 
 
