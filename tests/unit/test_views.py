@@ -1,0 +1,262 @@
+"""How orchestrations, tasks and statistics are shown."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from shared.domain.events import AgentStatus, Schedule, Usage
+from shared.domain.state import statistics_of
+from shared.views import orchestration_view, statistics, task_view, task_views
+from tests.support.given import Given, given
+from tests.support.orchestrations import (
+    OVERLOADED,
+    REPOSITORY,
+    activated,
+    after,
+    agent_id,
+    attempt_failed,
+    attempt_id,
+    created,
+    done,
+    finish,
+    make_task,
+    observe,
+    queued,
+    reject,
+    retry_scheduled,
+    running,
+    start,
+    started,
+    task_failed,
+)
+
+# What a person or program that reads them counts on; more may come.
+PROMISED = set(
+    [
+        "id",
+        "title",
+        "status",
+        "priority",
+        "complexity",
+        "order_index",
+        "depends_on",
+        "cloud_agent_id",
+        "cloud_agent_status",
+        "cloud_agent_url",
+        "result_summary",
+        "result_branch",
+        "result_pr_url",
+        "error_code",
+        "error_message",
+        "retry_count",
+        "max_retries",
+        "duration",
+        "cost",
+        "created_at",
+        "updated_at",
+        "started_at",
+        "completed_at",
+        "failed_at",
+        "attempts",
+        "waiting_for",
+    ]
+)
+COUNTED = [
+    "totalTasks",
+    "pendingTasks",
+    "processingTasks",
+    "completedTasks",
+    "failedTasks",
+    "cancelledTasks",
+    "skippedTasks",
+    "progress",
+    "duration",
+    "estimatedTimeRemaining",
+    "totalCost",
+]
+
+
+def shown(story: Given, task: str) -> dict[str, Any]:
+    return task_view(story.state, story.task(task))
+
+
+def counted(story: Given, minutes: float = 0) -> dict[str, Any]:
+    return statistics(orchestration_view(story.state), task_views(story.state), after(minutes))
+
+
+def test_an_orchestration_shows_what_was_asked_for() -> None:
+    view = orchestration_view(
+        given(
+            created(
+                "a",
+                warnings=["look out"],
+                name="Move",
+                description="All of it",
+                tags=("x",),
+                metadata={"ticket": None},
+                start_at=after(60),
+                schedule=Schedule(cron="0 30 6 * * *", timezone="Europe/Berlin"),
+                max_cost=1.5,
+                execution_mode="parallel",
+                max_parallel=2,
+            )
+        ).state
+    )
+    assert (view["id"], view["status"], view["repository"], view["ref"]) == ("orc-1", "PENDING", REPOSITORY, "main")
+    assert (view["name"], view["description"], view["tags"], view["metadata"]) == (
+        "Move",
+        "All of it",
+        ["x"],
+        {"ticket": None},
+    )
+    assert view["schedule"] == {"cron": "0 30 6 * * *", "timezone": "Europe/Berlin"}
+    assert (view["start_at"], view["created_at"]) == ("2026-11-01T13:00:00Z", "2026-11-01T12:00:00Z")
+    assert (view["max_cost"], view["max_parallel"], view["warnings"]) == (1.5, 2, ["look out"])
+    assert (view["activated_at"], view["completed_at"], view["error_code"], view["summary"]) == (None,) * 4
+    assert (view["version"], view["created_by"]) == (1, "ann")
+
+
+def test_an_orchestration_that_failed_shows_why_and_when() -> None:
+    story = given(created("a"), activated(), queued("a"), started("a")).when(reject("a"), at=after(3)).outcome
+    view = orchestration_view(story.state)
+    assert (view["status"], view["error_code"]) == ("FAILED", "INVALID_REPOSITORY")
+    assert "no access" in view["error_message"]
+    assert (view["completed_at"], view["summary"]) == ("2026-11-01T12:03:00Z", "0/1 tasks completed")
+
+
+def test_a_task_shows_every_field_from_its_first_moment_on() -> None:
+    for story in (given(created("a")), given(created("a"), activated(), done("a"))):
+        assert set(shown(story, "a")) >= PROMISED
+
+
+def test_a_new_task_shows_no_agent_no_result_and_no_times_of_work() -> None:
+    view = shown(given(created("a", make_task("b", depends_on=("a",)))), "b")
+    assert (view["status"], view["order_index"], view["depends_on"], view["attempts"]) == ("PENDING", 1, ["a"], [])
+    for field in ("cloud_agent_id", "cloud_agent_status", "result_branch", "duration", "started_at", "waiting_for"):
+        assert view[field] is None
+    assert (view["cost"], view["retry_count"], view["max_retries"]) == (0, 0, 3)
+
+
+def test_a_task_at_work_shows_its_agent() -> None:
+    view = shown(given(created("a"), activated(), running("a")), "a")
+    assert (view["status"], view["cloud_agent_id"], view["cloud_agent_status"]) == (
+        "PROCESSING",
+        agent_id("a"),
+        "RUNNING",
+    )
+    assert view["cloud_agent_url"] == f"https://cursor.com/agents/{agent_id('a')}"
+    [attempt] = view["attempts"]
+    assert (attempt["id"], attempt["number"], attempt["phase"]) == (attempt_id("a"), 1, "CREATED")
+    assert attempt["agent"]["run_id"] == "run-a-1"
+
+
+def test_a_completed_task_shows_its_result_its_time_and_its_price() -> None:
+    pr = "https://github.com/acme/shop/pull/7"
+    usage = Usage(input_tokens=1, output_tokens=2, total_tokens=3)
+    before = given(created("a", "b"), activated(), running("a"))
+    story = before.when(finish("a", pr_url=pr, usage=usage), at=after(9)).outcome
+    view = shown(story, "a")
+    assert (view["outcome"], view["result_branch"], view["result_pr_url"], view["result_summary"]) == (
+        "DELIVERED",
+        "cursor/a-1",
+        pr,
+        "Did a",
+    )
+    assert (view["duration"], view["cost"], view["completed_at"]) == (540_000, 0.25, "2026-11-01T12:09:00Z")
+    assert view["error_code"] is None
+
+
+def retried() -> Given:
+    return given(
+        created("a", "b"),
+        activated(),
+        running("a"),
+        attempt_failed("a", OVERLOADED, cost=0.1),
+        retry_scheduled("a", 1, after(1)),
+    )
+
+
+def test_a_task_that_waits_for_its_retry_shows_why_and_until_when() -> None:
+    view = shown(retried(), "a")
+    assert (view["status"], view["waiting_for"], view["waiting_until"]) == ("PENDING", "retry", "2026-11-01T12:01:00Z")
+    assert (view["error_code"], view["retry_count"]) == ("SERVICE_UNAVAILABLE", 1)
+    assert shown(retried(), "b")["waiting_for"] == "turn"
+
+
+def test_a_retried_task_shows_the_agent_of_its_newest_attempt_and_the_price_of_all() -> None:
+    story = retried().and_then(running("a", 2), at=after(1)).when(finish("a", 2), at=after(5)).outcome
+    view = shown(story, "a")
+    assert view["cloud_agent_id"] == agent_id("a", 2)
+    assert view["cost"] == 0.35
+    assert [attempt["error_code"] for attempt in view["attempts"]] == ["SERVICE_UNAVAILABLE", None]
+    assert [attempt["cost"] for attempt in view["attempts"]] == [0.1, 0.25]
+
+
+def test_a_task_that_was_refused_shows_no_agent_being_created() -> None:
+    story = given(created("a"), activated(), queued("a"), started("a")).when(reject("a")).outcome
+    view = shown(story, "a")
+    assert (view["status"], view["cloud_agent_status"], view["error_code"]) == ("FAILED", None, "INVALID_REPOSITORY")
+
+
+def test_everything_that_is_shown_is_json() -> None:
+    story = retried().and_then(running("a", 2))
+    whole = [orchestration_view(story.state), *task_views(story.state), counted(story)]
+    assert orjson.loads(orjson.dumps(whole)) == whole
+
+
+# Statistics
+
+
+def test_statistics_have_their_names() -> None:
+    assert list(counted(given(created("a")))) == COUNTED
+
+
+def test_before_activation_no_time_passes() -> None:
+    found = counted(given(created("a", "b")), 60)
+    assert (found["totalTasks"], found["pendingTasks"], found["progress"]) == (2, 2, 0)
+    assert (found["duration"], found["estimatedTimeRemaining"], found["totalCost"]) == (0, None, 0)
+
+
+def half_done(**spec: Any) -> Given:
+    before = given(created("a", "b", "c", "d", **spec), activated(), running("a"))
+    story = before.when(finish("a"), at=after(10)).outcome
+    return story.when(start("b"), at=after(11)).outcome
+
+
+def test_statistics_count_by_status_and_estimate_from_what_was_completed() -> None:
+    found = counted(half_done(), 20)
+    assert (found["completedTasks"], found["processingTasks"], found["pendingTasks"]) == (1, 1, 2)
+    assert (found["progress"], found["duration"], found["totalCost"]) == (25, 1_200_000, 0.25)
+    assert found["estimatedTimeRemaining"] == 3 * 600_000
+
+
+@pytest.mark.parametrize(("max_parallel", "remaining"), [(2, 900_000), (None, 600_000), (3, 600_000), (50, 600_000)])
+def test_in_parallel_less_time_remains(max_parallel: int | None, remaining: int) -> None:
+    story = given(created("a", "b", "c", "d", execution_mode="parallel", max_parallel=max_parallel), activated())
+    story = story.and_then(running("a")).when(finish("a"), at=after(10)).outcome
+    assert counted(story, 20)["estimatedTimeRemaining"] == remaining
+
+
+def test_after_the_end_the_statistics_stand_still() -> None:
+    before = given(created("a", "b", failure_policy="continue"), activated(), queued("a"), started("a"))
+    story = before.and_then(attempt_failed("a"), task_failed("a"), running("b"))
+    ended = story.when(observe("b", AgentStatus.STOPPED), at=after(30)).outcome
+    assert counted(ended, 31) == counted(ended, 9_999)
+    found = counted(ended, 31)
+    assert (found["failedTasks"], found["progress"], found["estimatedTimeRemaining"]) == (2, 100, 0)
+    assert found["duration"] == 1_800_000
+
+
+def test_a_time_before_the_activation_is_no_negative_duration() -> None:
+    assert counted(given(created("a"), activated(), queued("a")), -5)["duration"] == 0
+
+
+def test_the_statistics_of_the_views_are_those_of_the_last_event() -> None:
+    story = given(created("a", "b"), activated(), done("a"), running("b")).when(finish("b"), at=after(10)).outcome
+    stored, found = story.state.statistics, counted(story, 60)
+    assert stored == statistics_of(story.state, after(60))
+    assert stored is not None
+    assert [stored.total_tasks, stored.completed_tasks, stored.duration_ms, stored.total_cost] == [
+        found[name] for name in ("totalTasks", "completedTasks", "duration", "totalCost")
+    ]
