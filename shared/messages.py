@@ -6,6 +6,8 @@ from typing import Any, Self
 
 import orjson
 
+_TIMES = frozenset({"since", "due_at"})
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -23,9 +25,19 @@ class Message:
         """
         try:
             raw: dict[str, Any] = orjson.loads(body)
-            return cls(**{name: raw[name] for name in cls.__dataclass_fields__})
+            message = cls(**{name: raw[name] for name in cls.__dataclass_fields__})
+            message._check()
+            return message
         except (KeyError, TypeError) as exc:
             raise ValueError(f"not a {cls.__name__}: {exc!r}") from exc
+
+    def _check(self) -> None:
+        """Raise ValueError or TypeError if a field does not hold what its type says."""
+        for name, field in self.__dataclass_fields__.items():
+            if field.type is str and not isinstance(getattr(self, name), str):
+                raise TypeError(f"{name} is not a text")
+            if name in _TIMES and datetime.fromisoformat(getattr(self, name)).tzinfo is None:
+                raise ValueError(f"{name} has no time zone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +66,15 @@ class Watched(Message):
 
 @dataclass(frozen=True, slots=True)
 class Wake(Message):
-    """Time alone changes something in the orchestration now."""
+    """Time alone changes something in the orchestration at `due_at`, ISO 8601."""
 
     team: str
     orchestration_id: str
+    due_at: str
+
+    @property
+    def due_time(self) -> datetime:
+        return datetime.fromisoformat(self.due_at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,8 +91,10 @@ class Reconciler:
             _log.debug("%s is in %s already", subject, stream)
 
     async def _wake_at(self, state: Orchestration, due_at: datetime) -> None:
-        payload = Wake(state.team, state.id).encode()
-        await self.timers.set(state.team, state.id, due_at=due_at, payload=payload)
+        """Each moment has its own timer: a name for all would let a later one, or an older plan, undo an earlier."""
+        payload = Wake(state.team, state.id, due_at.isoformat()).encode()
+        moment = str(round(due_at.timestamp() * 1000))
+        await self.timers.set(state.team, state.id, moment, due_at=due_at, payload=payload)
 
     async def _stop(self, action: StopAgent) -> None:
         """The first request; whoever follows the agent asks again until it is seen to have stopped."""

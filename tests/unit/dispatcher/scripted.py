@@ -1,0 +1,151 @@
+"""A provider that does what a test tells it to, and remembers which agents it really made."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import replace
+from datetime import datetime
+
+from shared.cursor.errors import ProviderError
+from shared.cursor.provider import (
+    Account,
+    AgentRequest,
+    AgentSnapshot,
+    AgentUsage,
+    ApiVersion,
+    Message,
+    Model,
+    StreamEvent,
+)
+from shared.domain.events import AgentStatus
+
+UNANSWERED = ProviderError("timeout", "no answer (ReadTimeout)", outcome_known=False, retryable=True)
+THROTTLED = ProviderError("rate_limit_exceeded", "slow down", status=429, retryable=True, retry_after=7.0)
+UNAVAILABLE = ProviderError("upstream_error", "try later", status=503, retryable=True)
+GONE = ProviderError("agent_not_found", "no such agent", status=404)
+NO_KEY = ProviderError("unauthorized", "Invalid User API Key", status=401)
+NO_MONEY = ProviderError("usage_limit_exceeded", "Usage-based pricing required", status=400, billing=True)
+
+Step = Callable[[], Awaitable[None]] | ProviderError | None
+StreamStep = StreamEvent | ProviderError | Callable[[], Awaitable[None]]
+
+
+async def _nothing() -> None:
+    return
+
+
+class ScriptedProvider:
+    """`Provider` in memory.
+
+    `before_create` and `after_create` hold what happens before and after a create takes effect, one step for each
+    create: an error to raise, something to do, or None. `gets` holds answers to reads, the last one for ever; without
+    any, an agent is shown as it is in `agents`. `hidden` agents exist, but neither lists nor reads show them.
+    `passing` is called at every point at which a process could die.
+    """
+
+    def __init__(self, version: ApiVersion = "v1") -> None:
+        self.version: ApiVersion = version
+        self.agents: dict[str, AgentSnapshot] = {}
+        self.requests: list[AgentRequest] = []
+        self.before_create: list[Step] = []
+        self.after_create: list[Step] = []
+        self.refused = 0  # creates that the provider is known to have refused
+        self.finds: list[datetime] = []
+        self.on_find: list[Step] = []
+        self.reads: list[tuple[str, str | None]] = []
+        self.gets: list[AgentSnapshot | ProviderError] = []
+        self.stops: list[tuple[str, str | None]] = []
+        self.stop_error: ProviderError | None = None
+        self.usages: list[AgentUsage | ProviderError | None] = []
+        self.streams: list[list[StreamStep]] = []
+        self.resumed_after: list[str | None] = []
+        self.closed_streams = 0
+        self.hidden: set[str] = set()
+        self.passing: Callable[[], Awaitable[None]] = _nothing
+        self._branches: dict[str, str] = {}
+
+    async def create(self, request: AgentRequest) -> AgentSnapshot:
+        await self.passing()
+        self.requests.append(request)
+        step = self.before_create[0] if self.before_create else None
+        self.refused += isinstance(step, ProviderError) and step.outcome_known
+        await _do(self.before_create)
+        agent_id = request.agent_id if self.version == "v1" else f"bc_provider-{len(self.requests)}"
+        if agent_id not in self.agents:
+            self.agents[agent_id] = snapshot(agent_id, run_id="run-1" if self.version == "v1" else None)
+            self._branches[request.branch_name] = agent_id
+        await _do(self.after_create)
+        await self.passing()
+        return self.agents[agent_id]
+
+    async def find(self, request: AgentRequest, *, since: datetime) -> AgentSnapshot | None:
+        await self.passing()
+        self.finds.append(since)
+        await _do(self.on_find)
+        agent_id = request.agent_id if self.version == "v1" else self._branches.get(request.branch_name, "")
+        return None if agent_id in self.hidden else self.agents.get(agent_id)
+
+    async def get(self, agent_id: str, run_id: str | None) -> AgentSnapshot:
+        self.reads.append((agent_id, run_id))
+        if self.gets:
+            answer = self.gets.pop(0) if len(self.gets) > 1 else self.gets[0]
+            if isinstance(answer, ProviderError):
+                raise answer
+            return replace(answer, agent_id=agent_id)
+        if agent_id not in self.agents or agent_id in self.hidden:
+            raise GONE
+        return self.agents[agent_id]
+
+    async def stop(self, agent_id: str, run_id: str | None) -> None:
+        self.stops.append((agent_id, run_id))
+        if self.stop_error is not None:
+            raise self.stop_error
+
+    async def usage(self, agent_id: str, run_id: str | None) -> AgentUsage | None:
+        answer = self.usages.pop(0) if self.usages else None
+        if isinstance(answer, ProviderError):
+            raise answer
+        return answer
+
+    async def conversation(self, agent_id: str) -> list[Message]:
+        return []
+
+    async def models(self) -> list[Model]:
+        return []
+
+    async def me(self) -> Account:
+        return Account("test")
+
+    async def stream(
+        self, agent_id: str, run_id: str, *, after: str | None = None
+    ) -> AsyncGenerator[StreamEvent, None]:
+        """One list of `streams` for each time it is opened; it hangs when there is none left."""
+        self.resumed_after.append(after)
+        try:
+            if not self.streams:
+                await asyncio.Event().wait()
+            for step in self.streams.pop(0):
+                if isinstance(step, ProviderError):
+                    raise step
+                if isinstance(step, StreamEvent):
+                    yield step
+                else:
+                    await step()
+        finally:
+            self.closed_streams += 1
+
+    async def aclose(self) -> None:
+        return
+
+
+async def _do(steps: list[Step]) -> None:
+    step = steps.pop(0) if steps else None
+    if isinstance(step, ProviderError):
+        raise step
+    if step is not None:
+        await step()
+
+
+def snapshot(agent_id: str = "", status: AgentStatus = AgentStatus.CREATING, **fields: object) -> AgentSnapshot:
+    """`provider_status` is the status itself unless it is given."""
+    made = AgentSnapshot(agent_id=agent_id, status=status, provider_status=status.value)
+    return replace(made, **fields)  # type: ignore[arg-type]

@@ -1,0 +1,276 @@
+"""What ought to be under way is brought under way, and a second time does no harm."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest
+
+from services.dispatcher.reconcile import Reconciler
+from services.dispatcher.timers import DueTimers
+from shared.command_handler import CommandHandler
+from shared.cursor.provider import ApiVersion
+from shared.domain.commands import ObserveAgent
+from shared.domain.events import AgentStatus, TaskStatus
+from shared.domain.state import Phase
+from shared.envelope import encode
+from shared.jetstream.consumer import Later, Poison
+from shared.jetstream.errors import AlreadyThereError
+from shared.jetstream.publish import Ack
+from shared.jetstream.topology import QUEUE, WATCH
+from shared.memory import MemoryEventLog, MemoryPublisher, MemoryTimers
+from shared.messages import Ticket, Wake, Watched
+from tests.unit.dispatcher.scripted import UNAVAILABLE
+from tests.unit.dispatcher.world import ORCHESTRATION, START, TEAM, World, delivery, make_task, world
+
+
+class OnePerSubject(MemoryPublisher):
+    """As the queues of tickets and watched agents: one message a subject."""
+
+    async def publish(
+        self,
+        subject: str,
+        data: bytes,
+        *,
+        stream: str,
+        msg_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Ack:
+        if self.on(subject):
+            raise AlreadyThereError(subject)
+        return await super().publish(subject, data, stream=stream, msg_id=msg_id, headers=headers)
+
+
+@dataclass
+class Dispatcher:
+    """A world with reconcilers; each `reconciler` is another process."""
+
+    w: World
+    publisher: OnePerSubject
+    timers: MemoryTimers
+
+    def reconciler(self) -> Reconciler:
+        handler = CommandHandler(self.w.log, self.w.clock, self.w.ids)
+        return Reconciler(handler, self.publisher, self.timers, self.w.slots, self.w.provider)
+
+    async def take_all(self, reconciler: Reconciler) -> None:
+        """Every commit of the log, from the first."""
+        for stored in await MemoryEventLog.read(self.w.log, TEAM, ORCHESTRATION):
+            await reconciler.on_commit(delivery(encode(stored.commit), sequence=stored.sequence))
+
+    async def fire(self) -> None:
+        """Let the timers fire that are due."""
+        due = DueTimers(CommandHandler(self.w.log, self.w.clock, self.w.ids), self.w.clock, self.w.ids)
+        for _, payload in self.timers.take_due(self.w.clock.now()):
+            await due.on_due(delivery(payload))
+
+    async def observe(self, name: str, status: AgentStatus) -> None:
+        attempt = await self.w.attempt(name)
+        await self.w.do(
+            ObserveAgent(
+                attempt_id=attempt.attempt_id,
+                agent_id=attempt.agent_id or "",
+                status=status,
+                provider_status=status.value,
+                source="poll",
+            )
+        )
+
+
+@asynccontextmanager
+async def dispatcher(version: ApiVersion = "v1") -> AsyncIterator[Dispatcher]:
+    async with world(version) as w:
+        yield Dispatcher(w, OnePerSubject(), MemoryTimers())
+
+
+async def test_a_queued_attempt_has_one_ticket_at_its_priority_also_after_the_memory_is_lost() -> None:
+    async with dispatcher() as d:
+        await d.w.create(make_task("a", priority="high"))
+        first = d.reconciler()
+        await d.take_all(first)
+        await d.take_all(first)
+        await d.take_all(d.reconciler())
+        ticket = await d.w.ticket()
+        [message] = d.publisher.messages
+        assert (message.stream, message.subject) == (QUEUE, f"queue.high.{ticket.attempt_id}")
+        assert Ticket.decode(message.data) == ticket
+
+
+@pytest.mark.parametrize("version", ["v0", "v1"])
+async def test_a_created_agent_is_watched_once(version: ApiVersion) -> None:
+    async with dispatcher(version) as d:
+        await d.w.create()
+        await d.w.launch()
+        first = d.reconciler()
+        await d.take_all(first)
+        await d.take_all(first)
+        await d.take_all(d.reconciler())
+        attempt = await d.w.attempt()
+        [message] = [message for message in d.publisher.messages if message.stream == WATCH]
+        assert message.subject == f"watch.{version}.{attempt.attempt_id}"
+        watched = Watched.decode(message.data)
+        assert (watched.team, watched.orchestration_id, watched.attempt_id) == (
+            TEAM,
+            ORCHESTRATION,
+            attempt.attempt_id,
+        )
+        assert watched.since_time == attempt.started_at
+
+
+async def test_a_stop_is_asked_for_once_and_its_failure_is_left_to_whoever_follows_the_agent() -> None:
+    async with dispatcher() as d:
+        await d.w.create(make_task("a", timeout_minutes=1))
+        await d.w.launch()
+        d.w.clock.advance(timedelta(minutes=2))
+        await d.w.expire()
+        d.w.provider.stop_error = UNAVAILABLE
+        reconciler = d.reconciler()
+        await d.take_all(reconciler)
+        attempt = await d.w.attempt()
+        assert d.w.provider.stops == [(attempt.agent_id, attempt.run_id)]
+        await d.take_all(reconciler)
+        assert len(d.w.provider.stops) == 1
+        await d.take_all(d.reconciler())
+        assert len(d.w.provider.stops) == 2
+        assert (await d.w.attempt()).phase is Phase.CREATED
+
+
+async def test_an_ended_attempt_gives_its_slot_back_and_only_its_own() -> None:
+    async with dispatcher() as d:
+        await d.w.create(
+            make_task("a"), make_task("b", order_index=1), execution_mode="parallel", failure_policy="continue"
+        )
+        await d.w.launch(await d.w.ticket("a"))
+        await d.w.launch(await d.w.ticket("b"))
+        ended = await d.w.ticket("a")
+        await d.observe("a", AgentStatus.FINISHED)
+        await d.take_all(d.reconciler())
+        await d.take_all(d.reconciler())
+        assert ended not in await d.w.holders()
+        assert await d.w.holders() == [await d.w.ticket("b")]
+
+
+async def test_commits_that_come_in_the_wrong_order_are_carried_out_all_the_same() -> None:
+    async with dispatcher() as d:
+        await d.w.create()
+        await d.w.launch()
+        stored = await MemoryEventLog.read(d.w.log, TEAM, ORCHESTRATION)
+        reconciler = d.reconciler()
+        async with asyncio.TaskGroup() as group:
+            for commit in reversed(stored):
+                group.create_task(reconciler.on_commit(delivery(encode(commit.commit), sequence=commit.sequence)))
+        assert {message.stream for message in d.publisher.messages} == {WATCH}
+
+
+# Timers
+
+
+async def test_a_retry_is_woken_when_it_is_due_and_not_before() -> None:
+    async with dispatcher() as d:
+        await d.w.create()
+        await d.w.launch()
+        await d.observe("a", AgentStatus.FAILED)
+        await d.take_all(d.reconciler())
+        due = (await d.w.task()).retry_at
+        assert due is not None
+        [(at, payload)] = d.timers.pending.values()
+        assert at == due
+        assert Wake.decode(payload) == Wake(TEAM, ORCHESTRATION, due.isoformat())
+        d.w.clock.advance(due - d.w.clock.now())
+        await d.fire()
+        assert (await d.w.attempt()).number == 2
+        assert (await d.w.attempt()).phase is Phase.QUEUED
+
+
+async def test_an_earlier_moment_does_not_make_a_later_one_forgotten() -> None:
+    """Task a is due late; then b fails and is due before it; after b's timer a's must still come."""
+    async with dispatcher() as d:
+        await d.w.create(
+            make_task("a"), make_task("b", order_index=1), execution_mode="parallel", failure_policy="continue"
+        )
+        one, other = d.reconciler(), d.reconciler()
+        for _ in range(2):
+            await d.w.launch(await d.w.ticket("a"))
+            await d.observe("a", AgentStatus.FAILED)
+            if (await d.w.task("a")).retry_count == 1:
+                await d.take_all(one)
+                d.w.clock.advance(timedelta(minutes=2))
+                await d.fire()
+        await d.take_all(one)
+        late = (await d.w.task("a")).retry_at
+        await d.w.launch(await d.w.ticket("b"))
+        await d.observe("b", AgentStatus.FAILED)
+        await d.take_all(other)
+        early = (await d.w.task("b")).retry_at
+        assert early is not None
+        assert late is not None
+        assert early < late
+        d.w.clock.advance(early - d.w.clock.now())
+        await d.fire()
+        await d.take_all(one)
+        await d.take_all(other)
+        assert (await d.w.attempt("b")).number == 2
+        assert (await d.w.task("a")).retry_at == late
+        d.w.clock.advance(late - d.w.clock.now())
+        await d.fire()
+        assert (await d.w.attempt("a")).number == 3
+
+
+async def test_a_process_with_an_older_plan_takes_nothing_away_from_a_newer_one() -> None:
+    async with dispatcher() as d:
+        await d.w.create(
+            make_task("a"), make_task("b", order_index=1), execution_mode="parallel", failure_policy="continue"
+        )
+        for name in ("a", "b"):
+            await d.w.launch(await d.w.ticket(name))
+        await d.observe("a", AgentStatus.FAILED)
+        old = await d.w.state()
+        d.w.clock.advance(timedelta(seconds=10))
+        await d.observe("b", AgentStatus.FAILED)
+        d.w.clock.advance(timedelta(minutes=5))
+        await d.fire()
+        await d.take_all(d.reconciler())
+        await d.reconciler().reconcile(old)
+        await d.fire()
+        assert [(await d.w.attempt(name)).number for name in ("a", "b")] == [2, 2]
+
+
+@pytest.mark.parametrize("seconds", [0.2, 3.0, 3600.0])
+async def test_a_timer_of_a_broker_whose_clock_is_ahead_comes_again(seconds: float) -> None:
+    async with dispatcher() as d:
+        await d.w.create()
+        due = START + timedelta(seconds=seconds)
+        timers = DueTimers(d.w.handler, d.w.clock, d.w.ids)
+        with pytest.raises(Later) as later:
+            await timers.on_due(delivery(Wake(TEAM, ORCHESTRATION, due.isoformat()).encode()))
+        assert 0 < later.value.delay_seconds <= min(seconds, 60.0)
+
+
+async def test_a_timer_with_nothing_to_do_changes_nothing() -> None:
+    async with dispatcher() as d:
+        await d.w.create()
+        before = await d.w.events()
+        timers = DueTimers(d.w.handler, d.w.clock, d.w.ids)
+        for _ in range(2):
+            await timers.on_due(delivery(Wake(TEAM, ORCHESTRATION, START.isoformat()).encode()))
+        assert await d.w.events() == before
+        assert (await d.w.task()).status is TaskStatus.PENDING
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b'{"team":"t"}',
+        b'{"team":"t","orchestration_id":"o","due_at":"noon"}',
+        b'{"team":"t","orchestration_id":"o","due_at":"2026-11-01T12:00:00"}',
+        Wake(TEAM, "orc-unknown", START.isoformat()).encode(),
+    ],
+)
+async def test_a_timer_of_an_unknown_orchestration_or_of_none_is_parked(body: bytes) -> None:
+    async with dispatcher() as d:
+        with pytest.raises(Poison):
+            await DueTimers(d.w.handler, d.w.clock, d.w.ids).on_due(delivery(body))
