@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from services.dispatcher.slots import SlotPool
-from shared.command_handler import Cause, CommandHandler
+from shared.command_handler import Cause, CommandHandler, Decided
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import AgentRequest, AgentSnapshot, Provider, WebhookTarget
 from shared.domain.commands import AnyCommand, RecordAgent, RejectAttempt, StartAttempt
@@ -61,11 +61,16 @@ class _Wanted:
 class _Certainty:
     """Whether a create may have taken effect without our knowing; `settled_at` is when its absence is proof."""
 
-    unknown: bool
+    unknown: bool = False
     settled_at: datetime | None = None
+    refusal: Failure | None = None
+    """Why the provider will create no agent; an earlier create may have made one nevertheless."""
 
     def lose(self, settled_at: datetime) -> None:
         self.unknown, self.settled_at = True, settled_at
+
+    def is_settled(self, now: datetime) -> bool:
+        return self.settled_at is None or self.settled_at <= now
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +111,11 @@ class Launcher:
             return
         if not await self.slots.acquire(ticket, priority, attempt.queued_at, within=_SLOT_WAIT_SECONDS):
             raise Later(_SLOT_PAUSE_SECONDS, "no slot is free")
-        certainty = _Certainty(unknown=attempt.phase is Phase.STARTED)
-        if certainty.unknown:
-            _log.info("An earlier try to create the agent was interrupted, its outcome is unknown")
+        certainty = _Certainty()
+        # Whoever did not start the attempt itself has to assume that a create is on its way.
+        if attempt.phase is Phase.STARTED or not await self._start(ticket):
+            _log.info("The attempt was started before, the outcome of its create is unknown")
             certainty.lose(self.clock.now() + self.settle)
-        else:
-            await self._start(ticket)
         await self._bring_up(ticket, certainty)
 
     async def _open(self, ticket: Ticket) -> tuple[Attempt, Level] | None:
@@ -125,11 +129,12 @@ class Launcher:
             return None
         return attempt, attempt.priority
 
-    async def _start(self, ticket: Ticket) -> None:
+    async def _start(self, ticket: Ticket) -> bool:
+        """Commit the attempt as started; True if this call did it, and not another one that has the ticket, too."""
         state = (await self.handler.load(ticket.team, ticket.orchestration_id)).state
         found = state.find_attempt(ticket.attempt_id) if state else None
         if found is None:
-            return
+            return False
         task, attempt = found
         command = StartAttempt(
             attempt_id=attempt.attempt_id,
@@ -137,42 +142,50 @@ class Launcher:
             api_version=self.provider.version,
             branch_name=branch_name(task, attempt),
         )
-        await self._handle(ticket, command)
+        return bool((await self._handle(ticket, command)).events)
 
     async def _bring_up(self, ticket: Ticket, certainty: _Certainty) -> None:
         pause = _FIRST_PAUSE_SECONDS
         while (wanted := await self._wanted(ticket)) is not None:
+            # As of before the look: what it finds no trace of could still appear while it is under way.
+            is_settled = certainty.is_settled(self.clock.now())
+            wait: float | None = None
             try:
                 snapshot = await self._ask(wanted, certainty)
             except ProviderError as error:
-                if not error.outcome_known:
-                    certainty.lose(self.clock.now() + self.settle)
-                if error.outcome_known and not error.retryable and not certainty.unknown:
-                    await self._reject(ticket, _refusal(error))
-                    continue
                 _log.info("The agent is not created yet: %s", error, extra={"code": error.code})
-                await self.sleep(error.retry_after or pause * (0.5 + self.chance.random() / 2))
-                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
-                continue
-            if snapshot is not None:
-                await self._record(ticket, snapshot)
-            elif self._is_settled(certainty):
-                await self._reject(ticket, _no_trace(wanted))
+                wait = error.retry_after
             else:
-                await self.sleep(pause)
+                if snapshot is not None:
+                    await self._record(ticket, snapshot)
+                    continue
+                if is_settled:
+                    await self._reject(ticket, certainty.refusal or _no_trace(wanted))
+                    continue
+            await self.sleep(wait or pause * (0.5 + self.chance.random() / 2))
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
         await self._release_if_ended(ticket)
 
     async def _ask(self, wanted: _Wanted, certainty: _Certainty) -> AgentSnapshot | None:
         """Create the agent, or look for it where creating it again could make a second one; None: no trace."""
-        if not wanted.is_unwanted and (self.provider.version == "v1" or not certainty.unknown):
-            return await self.provider.create(wanted.request)
+        if self._may_create(wanted, certainty):
+            try:
+                return await self.provider.create(wanted.request)
+            except ProviderError as error:
+                if not error.outcome_known:
+                    certainty.lose(self.clock.now() + self.settle)
+                elif not error.retryable:
+                    certainty.refusal = _refusal(error)
+                if certainty.refusal is None:
+                    raise
         if not certainty.unknown:
             return None
         since = (wanted.attempt.started_at or wanted.attempt.queued_at) - _CLOCK_MARGIN
         return await self.provider.find(wanted.request, since=since)
 
-    def _is_settled(self, certainty: _Certainty) -> bool:
-        return certainty.settled_at is None or certainty.settled_at <= self.clock.now()
+    def _may_create(self, wanted: _Wanted, certainty: _Certainty) -> bool:
+        is_safe = self.provider.version == "v1" or not certainty.unknown
+        return is_safe and not wanted.is_unwanted and certainty.refusal is None
 
     async def _wanted(self, ticket: Ticket) -> _Wanted | None:
         """What is to be created, None when the attempt is past that."""
@@ -221,9 +234,9 @@ class Launcher:
         if await self._open(ticket) is None:
             await self.slots.release(ticket)
 
-    async def _handle(self, ticket: Ticket, command: AnyCommand) -> None:
+    async def _handle(self, ticket: Ticket, command: AnyCommand) -> Decided:
         cause = Cause(derive_id(command.type, ticket.attempt_id), ticket.attempt_id, "launcher")
-        await self.handler.handle(ticket.team, ticket.orchestration_id, command, cause)
+        return await self.handler.handle(ticket.team, ticket.orchestration_id, command, cause)
 
 
 def _refusal(error: ProviderError) -> Failure:
