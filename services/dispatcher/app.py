@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from nats.aio.client import Client
-from shared.webhooks import WebhookKeys
 
 from services.dispatcher.audit import SlotAudit
 from services.dispatcher.commands import Commands
@@ -37,6 +36,7 @@ from shared.observability.metrics import ConsumerMetrics
 from shared.process import Runtime, run
 from shared.provider_client import open_provider
 from shared.system import RandomIds, SystemClock
+from shared.webhooks import WebhookKeys
 
 _COMMAND_WORKERS = 64
 _RECONCILE_WORKERS = 32

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from services.dispatcher.slots import SlotPool
 from shared.command_handler import CommandHandler
+from shared.jetstream.errors import PublishUnavailableError
 from shared.messages import Ticket
 from shared.ports import LogUnavailableError
 
@@ -23,7 +24,7 @@ class SlotAudit:
             await asyncio.sleep(every_seconds)
             try:
                 await self.look_through()
-            except LogUnavailableError as exc:
+            except (LogUnavailableError, PublishUnavailableError) as exc:
                 _log.warning("The slots could not be looked through, trying again later: %s", exc)
 
     async def look_through(self) -> None:

@@ -3,16 +3,20 @@
 import asyncio
 import heapq
 import itertools
+import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from shared.domain.events import Level
-from shared.jetstream.kv import Entry, KeyValue, KvView
+from shared.jetstream.kv import KeyValue, KvView
 from shared.messages import Ticket
 from shared.observability.metrics import SLOTS_IN_USE
+
+_log = logging.getLogger(__name__)
 
 _RANK: dict[Level, int] = {"high": 0, "medium": 1, "low": 2}
 # Who waits this much longer counts as one level higher, so that a low one is never starved for ever.
@@ -20,7 +24,15 @@ _LEVEL_SECONDS = 600.0
 # The view is told of every change; this only bounds how long a missed one could matter.
 _LOOK_AGAIN_SECONDS = 2.0
 # What was just seen to be taken is believed for this long, until the view shows it.
-_VIEW_LAG_SECONDS = 1.0
+_VIEW_LAG_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class _Recent:
+    """A slot that was just seen to be taken, and by what value if it was by this process."""
+
+    until: float
+    value: bytes | None
 
 
 @dataclass(order=True, slots=True)
@@ -47,7 +59,8 @@ class SlotPool:
         self._slots = [f"slot-{number}" for number in range(1, size + 1)]
         self._waiters: list[_Waiter] = []
         self._count = itertools.count()
-        self._taken_until: dict[str, float] = {}
+        self._recent: dict[str, _Recent] = {}
+        SLOTS_IN_USE.set_function(lambda: self.in_use)
 
     async def acquire(self, ticket: Ticket, priority: Level, queued_at: datetime, *, within: float) -> bool:
         """Take a slot for the attempt; False if there was none within `within` seconds.
@@ -58,26 +71,37 @@ class SlotPool:
         deadline = time.monotonic() + within
         with self._in_line(priority, queued_at) as waiter:
             while True:
-                if self._held_by(ticket) is not None:
-                    return True
-                if self._waiters[0] is waiter and await self._take(ticket):
-                    return True
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return False
-                await self._news(waiter, min(left, _LOOK_AGAIN_SECONDS))
+                # From before the look, so that what changes in the meantime is heard.
+                async with self._listening(waiter) as news:
+                    if self._held_by(ticket):
+                        return True
+                    if self._waiters[0] is waiter and await self._take(ticket):
+                        return True
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        return False
+                    within = min(left, self._look_again())
+                    await asyncio.wait(news, timeout=within, return_when=asyncio.FIRST_COMPLETED)
 
     async def release(self, ticket: Ticket) -> None:
         """Give back what the attempt holds; nothing to do when it holds none."""
-        entry = self._held_by(ticket)
-        # Only if it is still this attempt's: another one may have taken the slot since.
-        if entry is not None and await self._bucket.delete(entry.key, revision=entry.revision):
-            self._taken_until.pop(entry.key, None)
-            SLOTS_IN_USE.set(self.in_use)
+        for slot in self._held_by(ticket):
+            entry = await self._bucket.get(slot)
+            # Only if it is still this attempt's: another one may have taken the slot since.
+            if entry is None or entry.value != ticket.encode():
+                continue
+            if await self._bucket.delete(slot, revision=entry.revision):
+                self._recent.pop(slot, None)
 
     def holders(self) -> list[Ticket]:
         """The attempts that hold a slot."""
-        return [Ticket.decode(entry.value) for entry in self._view.entries.values()]
+        holders = []
+        for entry in self._view.entries.values():
+            try:
+                holders.append(Ticket.decode(entry.value))
+            except ValueError:
+                _log.error("%s is held by what is no ticket; delete it by hand", entry.key)
+        return holders
 
     @property
     def in_use(self) -> int:
@@ -96,31 +120,44 @@ class SlotPool:
             if self._waiters:
                 self._waiters[0].wake.set()
 
-    def _held_by(self, ticket: Ticket) -> Entry | None:
+    def _held_by(self, ticket: Ticket) -> set[str]:
+        """The slots of the attempt; more than one only if two processes had its ticket at once."""
         value = ticket.encode()
-        return next((entry for entry in self._view.entries.values() if entry.value == value), None)
+        shown = {entry.key for entry in self._view.entries.values() if entry.value == value}
+        now = time.monotonic()
+        return shown | {slot for slot, recent in self._recent.items() if recent.value == value and recent.until > now}
 
     async def _take(self, ticket: Ticket) -> bool:
-        now = time.monotonic()
         for slot in self._slots:
-            if slot in self._view.entries or self._taken_until.get(slot, 0.0) > now:
+            if slot in self._view.entries:
+                self._recent.pop(slot, None)  # the view has caught up, and will show when it is free again
                 continue
-            taken = await self._bucket.create(slot, ticket.encode())
-            self._taken_until[slot] = time.monotonic() + _VIEW_LAG_SECONDS
+            if slot in self._recent and self._recent[slot].until > time.monotonic():
+                continue
+            value = ticket.encode()
+            taken = await self._bucket.create(slot, value)
+            self._recent[slot] = _Recent(time.monotonic() + _VIEW_LAG_SECONDS, value if taken else None)
             if taken:
-                SLOTS_IN_USE.set(self.in_use)
                 return True
         return False
 
-    async def _news(self, waiter: _Waiter, within: float) -> None:
-        """Wait until a slot may be free, or it is this one's turn, or `within` seconds have passed."""
+    def _look_again(self) -> float:
+        """Seconds after which to look without news: when what was believed to be taken may prove to be free."""
+        now = time.monotonic()
+        believed = [recent.until - now for recent in self._recent.values() if recent.until > now]
+        return min([_LOOK_AGAIN_SECONDS, *believed])
+
+    @asynccontextmanager
+    async def _listening(self, waiter: _Waiter) -> AsyncIterator[set[asyncio.Task[Any]]]:
+        """Two waits, of which one ends when a slot may be free, or it is this waiter's turn."""
         waiter.wake.clear()
-        waits = {
-            asyncio.ensure_future(self._view.changed()),
-            asyncio.ensure_future(waiter.wake.wait()),
+        waits: set[asyncio.Task[Any]] = {
+            asyncio.create_task(self._view.changed()),
+            asyncio.create_task(waiter.wake.wait()),
         }
         try:
-            await asyncio.wait(waits, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.sleep(0)  # only now do they wait
+            yield waits
         finally:
             for wait in waits:
                 wait.cancel()
