@@ -16,6 +16,8 @@ from shared.observability.logging import log_context
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _READ_SECONDS: Final = 10.0
 """A whole body must have come by then, so that nobody can hold connections by sending a byte now and then."""
+_DRAINED_BYTES: Final = 8 * 1024 * 1024
+_DRAIN_SECONDS: Final = 2.0
 
 _REQUESTS = Counter("http_requests", "Requests answered", ["route", "method", "status"])
 _SECONDS = Histogram("http_request_duration_seconds", "Until the head of the answer", ["route", "method"])
@@ -90,6 +92,7 @@ class BodyLimit:
         limit = self._smaller.get(scope["path"], self._limit)
         announced = Headers(scope=scope).get("Content-Length", "")
         if announced.isascii() and announced.isdigit() and int(announced[:20]) > limit:
+            await _drain(receive)
             raise _too_large(limit)
         await self._app(scope, _limited(receive, limit), send)
 
@@ -111,10 +114,26 @@ def _limited(receive: Receive, limit: int) -> Receive:
         received += len(message.get("body", b""))
         complete = not message.get("more_body", False)
         if received > limit:
+            if not complete:
+                await _drain(receive)
             raise _too_large(limit)
         return message
 
     return limited
+
+
+async def _drain(receive: Receive) -> None:
+    """Throw away a little more: a client that is still sending when we close never sees the answer."""
+    left = _DRAINED_BYTES
+    try:
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while left > 0:
+                message = await receive()
+                if not message.get("more_body", False):
+                    return
+                left -= max(1, len(message.get("body", b"")))
+    except TimeoutError:
+        return
 
 
 def _too_large(limit: int) -> ApiError:

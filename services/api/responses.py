@@ -4,15 +4,13 @@ from typing import Any, Literal
 
 import orjson
 from pydantic import BaseModel, Field, JsonValue
-from starlette.responses import Response
+from starlette.responses import JSONResponse
 
 from shared.domain.events import OrchestrationStatus, TaskStatus
 
 
-class Json(Response):
+class Json(JSONResponse):
     """A body written by orjson."""
-
-    media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
         return orjson.dumps(content)

@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 _SEND_SECONDS: Final = 60.0
 """A client that takes nothing for so long is gone, whatever its connection says."""
 _HEARTBEAT: Final = b": heartbeat\n\n"
-_RETRY: Final = b"retry: 1000\n\n"
+_OPENED: Final = b": the stream is open\n\n"
 
 
 def encode(change: Change) -> bytes:
@@ -44,7 +44,7 @@ async def frames(listener: Listener, *, heartbeat: float, idle_after_end: float)
     Args:
         heartbeat, idle_after_end: in seconds.
     """
-    yield _RETRY
+    yield _OPENED
     last: Change | None = None
     heard = time.monotonic()
     while True:

@@ -114,7 +114,7 @@ async def create(request: Request, principal: Writer, parts: TheParts) -> Respon
     },
 )
 @router.patch("/{orchestration_id}/activate", include_in_schema=False)
-async def activate(request: Request, orchestration_id: OrchestrationId, principal: Writer, parts: TheParts) -> Response:
+async def activate(request: Request, principal: Writer, orchestration_id: OrchestrationId, parts: TheParts) -> Response:
     """Starts the tasks that are ready. No body is needed."""
     known = _found(await parts.reader.exists(principal.team, orchestration_id))
     reply = await _send(request, principal, parts, orchestration_id, ActivateOrchestration())
@@ -150,7 +150,7 @@ async def list_newest(
     summary="Get an orchestration with its tasks and statistics",
     responses={200: {"model": DetailShape, "description": "As it is now."}, **_READ_ERRORS},
 )
-async def get(orchestration_id: OrchestrationId, principal: Reader, parts: TheParts) -> Response:
+async def get(principal: Reader, orchestration_id: OrchestrationId, parts: TheParts) -> Response:
     found = _found(await parts.reader.find(principal.team, orchestration_id))
     return Json(found.detail(parts.clock.now()))
 
@@ -161,7 +161,7 @@ async def get(orchestration_id: OrchestrationId, principal: Reader, parts: ThePa
     summary="List the tasks of an orchestration in their order",
     responses={200: {"model": TasksPage, "description": "All of them."}, **_READ_ERRORS},
 )
-async def tasks(orchestration_id: OrchestrationId, principal: Reader, parts: TheParts) -> Response:
+async def tasks(principal: Reader, orchestration_id: OrchestrationId, parts: TheParts) -> Response:
     found = _found(await parts.reader.find(principal.team, orchestration_id))
     return Json(_page(found.tasks, None))
 
@@ -176,8 +176,8 @@ async def tasks(orchestration_id: OrchestrationId, principal: Reader, parts: The
     },
 )
 async def events(
-    orchestration_id: OrchestrationId,
     principal: Reader,
+    orchestration_id: OrchestrationId,
     parts: TheParts,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     cursor: Annotated[

@@ -39,8 +39,8 @@ _EXAMPLE: Final = (
     },
 )
 async def stream(
-    orchestration_id: OrchestrationId,
     principal: Reader,
+    orchestration_id: OrchestrationId,
     parts: TheParts,
     last_event_id: Annotated[str | None, Header(description="go on behind this id, without the first state")] = None,
     after: Annotated[str | None, Query(description="like Last-Event-ID, for clients that cannot set headers")] = None,
