@@ -31,9 +31,9 @@ _NOTIFY: Final = "SELECT pg_notify(%s, %s)"
 # One parameter holds many rows as a JSON array: a statement for each table, whatever the number of rows.
 _ORCHESTRATIONS: Final = """
 INSERT INTO orchestrations AS old
-SELECT * FROM jsonb_to_recordset(%s::jsonb) AS new (
+SELECT * FROM json_to_recordset(%s::json) AS new (
     team_id text, id text, seq bigint, version bigint, status text, name text, repository text, ref text,
-    tags text[], created_by text, created_at timestamptz, updated_at timestamptz, completed_at timestamptz, view jsonb)
+    tags text[], created_by text, created_at timestamptz, updated_at timestamptz, completed_at timestamptz, view json)
 ON CONFLICT (team_id, id) DO UPDATE SET
     seq = excluded.seq, version = excluded.version, status = excluded.status, name = excluded.name,
     repository = excluded.repository, ref = excluded.ref, tags = excluded.tags, created_by = excluded.created_by,
@@ -42,15 +42,15 @@ ON CONFLICT (team_id, id) DO UPDATE SET
 WHERE old.version < excluded.version"""
 _TASKS: Final = """
 INSERT INTO tasks AS old
-SELECT * FROM jsonb_to_recordset(%s::jsonb) AS new (
-    team_id text, id text, orchestration_id text, position integer, status text, seq bigint, view jsonb)
+SELECT * FROM json_to_recordset(%s::json) AS new (
+    team_id text, id text, orchestration_id text, position integer, status text, seq bigint, view json)
 ON CONFLICT (team_id, id) DO UPDATE SET
     orchestration_id = excluded.orchestration_id, position = excluded.position, status = excluded.status,
     seq = excluded.seq, view = excluded.view
 WHERE old.seq < excluded.seq"""
 _AGENTS: Final = """
 INSERT INTO agents AS old
-SELECT * FROM jsonb_to_recordset(%s::jsonb) AS new (
+SELECT * FROM json_to_recordset(%s::json) AS new (
     team_id text, attempt_id text, agent_id text, task_id text, orchestration_id text, number integer, status text,
     provider_status text, api_version text, run_id text, url text, model text, branch text, started_at timestamptz,
     ended_at timestamptz, seq bigint)

@@ -31,6 +31,7 @@ CREATE TABLE projection_checkpoints (
 );
 
 -- `seq` is the sequence in the log of the commit that changed the row last.
+-- Views are json, not jsonb: they are only ever handed out whole, and their fields keep their order.
 CREATE TABLE orchestrations (
     team_id       text        NOT NULL,
     id            text        NOT NULL,
@@ -45,7 +46,7 @@ CREATE TABLE orchestrations (
     created_at    timestamptz NOT NULL,
     updated_at    timestamptz NOT NULL,
     completed_at  timestamptz,
-    view          jsonb       NOT NULL,
+    view          json        NOT NULL,
     PRIMARY KEY (team_id, id)
 );
 CREATE INDEX orchestrations_newest ON orchestrations (team_id, created_at DESC, id DESC);
@@ -57,7 +58,7 @@ CREATE TABLE tasks (
     position          integer  NOT NULL,
     status            text     NOT NULL,
     seq               bigint   NOT NULL,
-    view              jsonb    NOT NULL,
+    view              json     NOT NULL,
     PRIMARY KEY (team_id, id)
 );
 CREATE INDEX tasks_in_order ON tasks (team_id, orchestration_id, position);
