@@ -14,7 +14,7 @@ import uvloop
 from nats.aio.client import Client
 
 from shared.jetstream.bootstrap import BrokerSettings, verify
-from shared.jetstream.connection import StoppedError, connect
+from shared.jetstream.connection import StoppedError, close, connect
 from shared.jetstream.errors import TopologyDriftError, WeakBrokerError
 from shared.jetstream.topology import TopologySettings
 from shared.observability.health import Check, Readiness, health_app, http_server
@@ -108,7 +108,7 @@ async def _runtime(name: str, settings: ServiceSettings, stop: asyncio.Event) ->
                 )
             yield runtime
     finally:
-        await nc.close()
+        await close(nc)
 
 
 def _broker_settings(settings: ServiceSettings) -> BrokerSettings:
