@@ -441,6 +441,25 @@ async def test_many_aggregates_at_once_in_a_small_cache_are_all_served(log: Trou
         ]
 
 
+async def test_what_is_being_worked_on_is_not_dropped_so_that_two_do_not_get_into_each_other_s_way(
+    log: TroubledLog,
+) -> None:
+    handler = make_handler(log, cache_size=1)
+    await do(handler, create("a", "b", execution_mode="parallel", activate=True))
+    waiting: list[asyncio.Task[Decided]] = []
+
+    async def meanwhile(_: Commit) -> None:
+        await do(handler, create("a").model_copy(update={"orchestration_id": "orc-2"}), aggregate="orc-2")
+        waiting.append(asyncio.create_task(do(handler, start("b"))))
+        for _round in range(10):
+            await asyncio.sleep(0)
+
+    log.before_append = meanwhile
+    await do(handler, start("a"))
+    await asyncio.gather(*waiting)
+    assert log.appends == await log.last_sequence() == 4, "some append was in vain"
+
+
 # Learning from what was read elsewhere
 
 
