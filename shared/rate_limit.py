@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from shared.cursor.errors import ProviderError
-from shared.jetstream.errors import PublishUnavailableError
+from shared.jetstream.errors import PublishRefusedError, PublishUnavailableError
 from shared.jetstream.kv import Entry, KeyValue
 from shared.ports import Clock
 
@@ -18,6 +18,8 @@ _log = logging.getLogger(__name__)
 
 # Waited for here; a longer wait is for the caller, who may have something better to do.
 _LONGEST_WAIT_SECONDS = 5.0
+# Less than this is no wait: it comes of rounding, and a clock may not even show it.
+_GRAIN_SECONDS = 0.001
 # Calls that may come at once, as a part of a minute's: what is allowed in any minute is exceeded by no more.
 _BURST_SHARE = 0.05
 
@@ -59,16 +61,18 @@ class SharedRateLimiter:
         self._sleep = sleep
 
     async def acquire(self, endpoint: str) -> None:
-        """Take one call's share, waiting up to five seconds.
+        """Take one call's share, waiting up to five seconds in all.
 
         Raises:
             ProviderError: `rate_limit_exceeded`, with how long to wait; no call may be made.
         """
         rate = self._rates.get(endpoint, UNLIMITED)
+        left = _LONGEST_WAIT_SECONDS
         while (wait := await self._take(endpoint, rate)) > 0:
-            if wait > _LONGEST_WAIT_SECONDS:
+            if wait > left:
                 raise _refused(f"the limit of calls to {endpoint} is used up", wait)
             await self._sleep(wait)
+            left -= wait
 
     async def throttled(self, endpoint: str, retry_after: float) -> None:
         """Nobody calls `endpoint` before `retry_after` seconds have passed."""
@@ -81,7 +85,7 @@ class SharedRateLimiter:
                     return
                 if await self._write(endpoint, entry, until):
                     return
-        except PublishUnavailableError as exc:
+        except (PublishUnavailableError, PublishRefusedError) as exc:
             _log.warning("Could not tell the others to hold back on %s: %s", endpoint, exc)
 
     async def _take(self, endpoint: str, rate: Rate) -> float:
@@ -92,11 +96,11 @@ class SharedRateLimiter:
                 now = self._now()
                 used_until = max(float(entry.value), now) if entry else now
                 wait = used_until - now - rate.tolerance
-                if wait > 0:
+                if wait > _GRAIN_SECONDS:
                     return wait
                 if not rate.per_minute or await self._write(endpoint, entry, used_until + rate.interval):
                     return 0.0
-        except PublishUnavailableError as exc:
+        except (PublishUnavailableError, PublishRefusedError) as exc:
             raise _refused("the shared rate limit cannot be read", 1.0) from exc
 
     async def _write(self, endpoint: str, old: Entry | None, until: float) -> bool:
