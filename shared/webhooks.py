@@ -39,7 +39,7 @@ class WebhookKeys:
     def token_for(self, team: str, orchestration_id: str, attempt_id: str) -> str:
         """What the webhook's address carries; nobody else can make one that `read_token` accepts."""
         payload = "/".join((team, orchestration_id, attempt_id)).encode()
-        return f"{_encode(payload)}.{_encode(_mac(self._masters[0], payload))}"
+        return _token(payload, _mac(self._masters[0], payload))
 
     def read_token(self, token: str) -> WebhookAddress | None:
         """The attempt of a token, None if it is not one of ours."""
@@ -51,6 +51,8 @@ class WebhookKeys:
             return None
         if not sum(hmac.compare_digest(_mac(master, payload), mac) for master in self._masters):
             return None
+        if token != _token(payload, mac):
+            return None  # another spelling of the same bytes, which nobody was given
         return WebhookAddress(team, orchestration_id, attempt_id)
 
     def verify(self, attempt_id: str, body: bytes, signature: str | None) -> bool:
@@ -70,6 +72,10 @@ def _mac(master: bytes, payload: bytes) -> bytes:
 
 def _signature(secret: str, body: bytes) -> bytes:
     return (_SIGNATURE_PREFIX + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()).encode()
+
+
+def _token(payload: bytes, mac: bytes) -> str:
+    return f"{_encode(payload)}.{_encode(mac)}"
 
 
 def _encode(raw: bytes) -> str:
