@@ -54,10 +54,12 @@ class Observer:
         attempt = await self.attempt(ref)
         if not attempt.is_active or not self._can_read(attempt, agent_id):
             return attempt
-        if attempt.phase is Phase.STARTED:
-            snapshot = await self.provider.get(agent_id or attempt.agent_id or "", None)
-        else:
-            snapshot = await self._read(attempt)
+        try:
+            snapshot = await self._read(attempt, agent_id)
+        except ProviderError:
+            # An agent that cannot be read has its deadline all the same; nothing else would ever end it.
+            await self._keep_deadline(ref, attempt)
+            raise
         attempt = await self._handle(ref, await self._observation(attempt, snapshot, source))
         return await self._keep_deadline(ref, attempt)
 
@@ -76,8 +78,10 @@ class Observer:
             return agent_id is not None
         return attempt.phase is Phase.CREATED
 
-    async def _read(self, attempt: Attempt) -> AgentSnapshot:
+    async def _read(self, attempt: Attempt, told_id: str | None) -> AgentSnapshot:
         """The agent now. One that is gone after we asked for its stop has stopped."""
+        if attempt.phase is Phase.STARTED:
+            return await self.provider.get(told_id or attempt.agent_id or "", None)
         agent_id = attempt.agent_id or ""
         try:
             return await self.provider.get(agent_id, attempt.run_id)

@@ -41,7 +41,7 @@ class Receipts:
         except UnknownAttemptError as exc:
             raise Poison(str(exc)) from exc
         except ProviderError as error:
-            pause = error.retry_after or min(_PAUSE_SECONDS * 2**deliveries, _LONGEST_PAUSE_SECONDS)
+            pause = error.retry_after or min(_PAUSE_SECONDS * 2 ** min(deliveries, 6), _LONGEST_PAUSE_SECONDS)
             raise Later(pause, f"could not ask: {error}") from error
         if attempt.is_active and status in _ENDED:
             if deliveries < _LOOKS:

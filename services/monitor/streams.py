@@ -65,7 +65,9 @@ class Streams:
                 try:
                     async with aclosing(self.provider.stream(agent_id, run_id, after=position)) as events:
                         async for event in events:
-                            position, pause = event.id or position, _FIRST_PAUSE_SECONDS
+                            if event.id not in (None, position):
+                                # Only what is new is a sign of life: every new stream begins with the status.
+                                position, pause = event.id, _FIRST_PAUSE_SECONDS
                             if event.kind in _ENDS:
                                 break
                     if not (await self.observer.look(watched, "stream")).is_active:
@@ -73,6 +75,8 @@ class Streams:
                 except ProviderError as error:
                     if error.code in _GONE:
                         return
+                    if error.code == "invalid_last_event_id":
+                        position = None
                     _log.debug("The stream of %s broke off: %s", agent_id, error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)

@@ -1,0 +1,102 @@
+"""A monitor on memory, with one attempt whose agent is known or about to be."""
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import orjson
+
+from services.monitor.observer import Observer
+from services.monitor.receipts import Receipts
+from services.monitor.streams import Streams
+from services.monitor.watch import PollPolicy, Watch
+from shared.command_handler import CommandHandler
+from shared.cursor.provider import ApiVersion
+from shared.domain.commands import StartAttempt
+from shared.domain.events import AgentStatus
+from shared.domain.state import Attempt, Task
+from shared.jetstream.consumer import Later
+from shared.messages import Receipt, Watched
+from tests.unit.dispatcher.scripted import ScriptedProvider, snapshot
+from tests.unit.dispatcher.world import ORCHESTRATION, TEAM, World, delivery, make_task, world
+
+POLICY = PollPolicy(base=timedelta(seconds=30))
+
+
+@dataclass
+class Monitor:
+    w: World
+    observer: Observer
+    streams: Streams
+    watch: Watch
+    receipts: Receipts
+
+    @property
+    def provider(self) -> ScriptedProvider:
+        return self.w.provider
+
+    async def watched(self) -> Watched:
+        attempt = await self.attempt()
+        since = (attempt.started_at or attempt.queued_at).isoformat()
+        return Watched(TEAM, ORCHESTRATION, attempt.attempt_id, since)
+
+    async def poll(self, *, deliveries: int = 2) -> float | None:
+        """One delivery from WATCH: the seconds after which it comes again, None if it is done with."""
+        body = (await self.watched()).encode()
+        try:
+            await self.watch.on_watched(delivery(body, deliveries=deliveries))
+        except Later as later:
+            return later.delay_seconds
+        return None
+
+    async def receive(self, body: bytes | dict[str, Any], *, deliveries: int = 1) -> float | None:
+        """One delivery from RECEIPTS, likewise."""
+        raw = body if isinstance(body, bytes) else orjson.dumps(body)
+        attempt = await self.attempt()
+        receipt = Receipt(TEAM, ORCHESTRATION, attempt.attempt_id, "2026-11-01T12:00:00Z", {}, raw.decode())
+        try:
+            await self.receipts.on_receipt(delivery(receipt.encode(), deliveries=deliveries))
+        except Later as later:
+            return later.delay_seconds
+        return None
+
+    def show(self, status: AgentStatus, **fields: Any) -> None:
+        """What the provider says of every agent from now on."""
+        self.provider.gets = [snapshot(status=status, **fields)]
+
+    async def attempt(self) -> Attempt:
+        return await self.w.attempt()
+
+    async def task(self) -> Task:
+        return await self.w.task()
+
+
+@asynccontextmanager
+async def monitor(version: ApiVersion = "v1", *, launched: bool = True, **task: Any) -> AsyncIterator[Monitor]:
+    """`launched`: the agent is known; else its create is under way, and the provider has made it."""
+    async with world(version) as w:
+        await w.create(make_task("a", **{"max_retries": 0, **task}))
+        if launched:
+            await w.launch()
+        else:
+            await start(w)
+        handler = CommandHandler(w.log, w.clock, w.ids)
+        observer = Observer(handler, w.provider, w.clock, w.ids)
+        streams = Streams(w.provider, observer)
+        watch = Watch(observer, streams, w.clock, POLICY, random.Random(1))
+        yield Monitor(w, observer, streams, watch, Receipts(observer))
+        await streams.aclose()
+
+
+async def start(w: World) -> None:
+    attempt = await w.attempt()
+    agent_id = "bc-chosen"
+    command = StartAttempt(
+        attempt_id=attempt.attempt_id, agent_id=agent_id, api_version=w.provider.version, branch_name="cursor/a"
+    )
+    await w.do(command)
+    made = agent_id if w.provider.version == "v1" else "bc_theirs"
+    w.provider.agents[made] = snapshot(made, AgentStatus.RUNNING)
