@@ -18,7 +18,7 @@ from shared.command_handler import Cause, CommandHandler, Decided
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import AgentRequest, AgentSnapshot, Provider, WebhookTarget
 from shared.domain.commands import AnyCommand, RecordAgent, RejectAttempt, StartAttempt
-from shared.domain.events import Failure, Level, OrchestrationStatus
+from shared.domain.events import Failure, OrchestrationStatus
 from shared.domain.orchestration import derive_id
 from shared.domain.prompt import agent_name, branch_name, build_prompt
 from shared.domain.state import Attempt, Orchestration, Phase, Task
@@ -102,51 +102,40 @@ class Launcher:
             await self._launch(ticket)
 
     async def _launch(self, ticket: Ticket) -> None:
-        found = await self._open(ticket)
+        state = await self._load(ticket)
+        found = _open(state, ticket)
         if found is None:
             await self.slots.release(ticket)
             return
-        attempt, priority = found
+        task, attempt = found
         if attempt.phase is Phase.CREATED:
             return
-        if not await self.slots.acquire(ticket, priority, attempt.queued_at, within=_SLOT_WAIT_SECONDS):
+        if not await self.slots.acquire(ticket, attempt.priority, attempt.queued_at, within=_SLOT_WAIT_SECONDS):
             raise Later(_SLOT_PAUSE_SECONDS, "no slot is free")
         certainty = _Certainty()
+        started = await self._start(ticket, task, attempt) if attempt.phase is Phase.QUEUED else None
         # Whoever did not start the attempt itself has to assume that a create is on its way.
-        if attempt.phase is Phase.STARTED or not await self._start(ticket):
+        if started is None or not started.events:
             _log.info("The attempt was started before, the outcome of its create is unknown")
             certainty.lose(self.clock.now() + self.settle)
-        await self._bring_up(ticket, certainty)
+        await self._bring_up(ticket, started.state if started else state, certainty)
 
-    async def _open(self, ticket: Ticket) -> tuple[Attempt, Level] | None:
-        """The attempt, if it is still to be launched or just was."""
-        state = (await self.handler.load(ticket.team, ticket.orchestration_id)).state
-        found = state.find_attempt(ticket.attempt_id) if state else None
-        if state is None or found is None or not found[1].is_active:
-            return None
-        attempt = found[1]
-        if attempt.phase is Phase.QUEUED and state.status is not OrchestrationStatus.ACTIVE:
-            return None
-        return attempt, attempt.priority
+    async def _load(self, ticket: Ticket) -> Orchestration | None:
+        return (await self.handler.load(ticket.team, ticket.orchestration_id)).state
 
-    async def _start(self, ticket: Ticket) -> bool:
-        """Commit the attempt as started; True if this call did it, and not another one that has the ticket, too."""
-        state = (await self.handler.load(ticket.team, ticket.orchestration_id)).state
-        found = state.find_attempt(ticket.attempt_id) if state else None
-        if found is None:
-            return False
-        task, attempt = found
+    async def _start(self, ticket: Ticket, task: Task, attempt: Attempt) -> Decided:
+        """Commit the attempt as started; there are events if this call did it, and not another with the same ticket."""
         command = StartAttempt(
             attempt_id=attempt.attempt_id,
             agent_id="bc-" + derive_id("agent", attempt.attempt_id),
             api_version=self.provider.version,
             branch_name=branch_name(task, attempt),
         )
-        return bool((await self._handle(ticket, command)).events)
+        return await self._handle(ticket, command)
 
-    async def _bring_up(self, ticket: Ticket, certainty: _Certainty) -> None:
+    async def _bring_up(self, ticket: Ticket, state: Orchestration | None, certainty: _Certainty) -> None:
         pause = _FIRST_PAUSE_SECONDS
-        while (wanted := await self._wanted(ticket)) is not None:
+        while (wanted := self._wanted(ticket, state)) is not None:
             # As of before the look: what it finds no trace of could still appear while it is under way.
             is_settled = certainty.is_settled(self.clock.now())
             wait: float | None = None
@@ -157,14 +146,16 @@ class Launcher:
                 wait = error.retry_after
             else:
                 if snapshot is not None:
-                    await self._record(ticket, snapshot)
+                    state = await self._record(ticket, snapshot)
                     continue
                 if is_settled:
-                    await self._reject(ticket, certainty.refusal or _no_trace(wanted))
+                    state = await self._reject(ticket, certainty.refusal or _no_trace(wanted))
                     continue
             await self.sleep(wait or pause * (0.5 + self.chance.random() / 2))
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
-        await self._release_if_ended(ticket)
+            state = await self._load(ticket)
+        if _open(state, ticket) is None:
+            await self.slots.release(ticket)
 
     async def _ask(self, wanted: _Wanted, certainty: _Certainty) -> AgentSnapshot | None:
         """Create the agent, or look for it where creating it again could make a second one; None: no trace."""
@@ -187,9 +178,8 @@ class Launcher:
         is_safe = self.provider.version == "v1" or not certainty.unknown
         return is_safe and not wanted.is_unwanted and certainty.refusal is None
 
-    async def _wanted(self, ticket: Ticket) -> _Wanted | None:
+    def _wanted(self, ticket: Ticket, state: Orchestration | None) -> _Wanted | None:
         """What is to be created, None when the attempt is past that."""
-        state = (await self.handler.load(ticket.team, ticket.orchestration_id)).state
         found = state.find_attempt(ticket.attempt_id) if state else None
         if state is None or found is None or found[1].phase is not Phase.STARTED:
             return None
@@ -214,7 +204,7 @@ class Launcher:
             webhook=self.webhook_for(ticket),
         )
 
-    async def _record(self, ticket: Ticket, snapshot: AgentSnapshot) -> None:
+    async def _record(self, ticket: Ticket, snapshot: AgentSnapshot) -> Orchestration | None:
         _log.info("The agent is created", extra={"agent": snapshot.agent_id})
         command = RecordAgent(
             attempt_id=ticket.attempt_id,
@@ -224,19 +214,25 @@ class Launcher:
             status=snapshot.status,
             provider_status=snapshot.provider_status,
         )
-        await self._handle(ticket, command)
+        return (await self._handle(ticket, command)).state
 
-    async def _reject(self, ticket: Ticket, failure: Failure) -> None:
+    async def _reject(self, ticket: Ticket, failure: Failure) -> Orchestration | None:
         _log.warning("The agent was not created: %s", failure.message, extra={"code": failure.code})
-        await self._handle(ticket, RejectAttempt(attempt_id=ticket.attempt_id, failure=failure))
-
-    async def _release_if_ended(self, ticket: Ticket) -> None:
-        if await self._open(ticket) is None:
-            await self.slots.release(ticket)
+        return (await self._handle(ticket, RejectAttempt(attempt_id=ticket.attempt_id, failure=failure))).state
 
     async def _handle(self, ticket: Ticket, command: AnyCommand) -> Decided:
         cause = Cause(derive_id(command.type, ticket.attempt_id), ticket.attempt_id, "launcher")
         return await self.handler.handle(ticket.team, ticket.orchestration_id, command, cause)
+
+
+def _open(state: Orchestration | None, ticket: Ticket) -> tuple[Task, Attempt] | None:
+    """The attempt, if it is still to be launched or just was."""
+    found = state.find_attempt(ticket.attempt_id) if state else None
+    if state is None or found is None or not found[1].is_active:
+        return None
+    if found[1].phase is Phase.QUEUED and state.status is not OrchestrationStatus.ACTIVE:
+        return None
+    return found
 
 
 def _refusal(error: ProviderError) -> Failure:

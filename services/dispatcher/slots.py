@@ -149,12 +149,14 @@ class SlotPool:
 
     @asynccontextmanager
     async def _listening(self, waiter: _Waiter) -> AsyncIterator[set[asyncio.Task[Any]]]:
-        """Two waits, of which one ends when a slot may be free, or it is this waiter's turn."""
+        """Waits of which one ends when it is this waiter's turn or, for the first in line, a slot may be free.
+
+        The others need not know: with hundreds in line, each change would wake them all for nothing.
+        """
         waiter.wake.clear()
-        waits: set[asyncio.Task[Any]] = {
-            asyncio.create_task(self._view.changed()),
-            asyncio.create_task(waiter.wake.wait()),
-        }
+        waits: set[asyncio.Task[Any]] = {asyncio.create_task(waiter.wake.wait())}
+        if self._waiters[0] is waiter:
+            waits.add(asyncio.create_task(self._view.changed()))
         try:
             await asyncio.sleep(0)  # only now do they wait
             yield waits
