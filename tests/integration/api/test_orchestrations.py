@@ -305,8 +305,12 @@ async def test_without_a_broker_writes_are_refused_and_reads_go_on(api: Running,
         return (await api.http.post("/api/orchestrations", json=order(name="kept"))).status_code == 201
 
     await eventually(accepted, timeout=20)
-    names = [item["name"] for item in (await api.http.get("/api/orchestrations")).json()["items"]]
-    assert names == ["kept", None]
+
+    async def listed() -> bool:
+        items = (await api.http.get("/api/orchestrations")).json()["items"]
+        return [item["name"] for item in items] == ["kept", None]
+
+    await eventually(listed)
 
 
 async def test_a_broker_that_hangs_leaves_the_outcome_open_and_says_so(
