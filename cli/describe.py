@@ -12,7 +12,7 @@ Task = Mapping[str, Any]
 _NAMES_AT_ONCE = 3
 _WAITS = {
     "turn": "for its turn",
-    "slot": "for a free agent slot",
+    "slot": "for an agent slot",
     "rate_limit": "for the provider's rate limit",
     "budget": "because the budget of the orchestration is used up",
     "quota": "because the quota is used up",

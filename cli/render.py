@@ -151,7 +151,7 @@ def _result(task: View) -> Iterator[Text]:
     if failed and task.get("status") != "COMPLETED":
         yield Text(f"  {failed}", style="red")
     if task.get("result_pr_url"):
-        yield _link(f"  {formats.clean(task['result_pr_url'])}", task["result_pr_url"])
+        yield Text("  ").append(_link(formats.clean(task["result_pr_url"]), task["result_pr_url"]))
 
 
 def closing(snapshot: Snapshot, now: datetime) -> Text:

@@ -22,7 +22,8 @@ class FakeApi:
     """Attributes may be changed while it runs.
 
     `position` is the moment that reads show. A stream plays the story on from there, at most `per_stream` messages
-    before it is cut off. `stream_status` other than 200 refuses streams, `refuse` answers every request so.
+    before it is cut off; `stays_open` leaves it open after the end. `stream_status` other than 200 refuses streams,
+    `refuse` answers every request so.
     """
 
     def __init__(self, story: Sequence[Moment]) -> None:
@@ -31,6 +32,7 @@ class FakeApi:
         self.per_stream: int | None = None
         self.stream_status = 200
         self.silent_streams = False
+        self.stays_open = False
         self.play_by_reads = False
         self.hold = asyncio.Event()
         self.hold.set()
@@ -123,6 +125,8 @@ class FakeApi:
                 return
             yield message
             sent += 1
+        if self.stays_open:
+            await asyncio.Event().wait()
 
     async def _messages(self, after: str | None) -> AsyncIterator[str]:
         if after is None:

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ async def api() -> AsyncIterator[FakeApi]:
         yield fake
 
 
-async def start(api: FakeApi | None, *arguments: str, stdin: bytes | None = None, **settings: str) -> Any:
+async def start(api: FakeApi | None, *arguments: str, stdin: bytes | None = None, **settings: str) -> Process:
     given = {} if api is None else {"ORCHESTRATOR_URL": api.url, "ORCHESTRATOR_API_KEY": KEY}
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **given, **settings}
     return await asyncio.create_subprocess_exec(
@@ -56,9 +57,20 @@ async def start(api: FakeApi | None, *arguments: str, stdin: bytes | None = None
     )
 
 
+async def output(process: Process, stdin: bytes | None = None) -> tuple[bytes, bytes]:
+    """What it writes until its end, which comes in good time or by force."""
+    try:
+        async with asyncio.timeout(45):
+            return await process.communicate(stdin)
+    except TimeoutError:
+        process.kill()
+        raise
+
+
 async def orchestrator(api: FakeApi | None, *arguments: str, stdin: bytes | None = None, **settings: str) -> Ended:
     process = await start(api, *arguments, stdin=stdin, **settings)
-    out, err = await process.communicate(stdin)
+    out, err = await output(process, stdin)
+    assert process.returncode is not None
     ended = Ended(process.returncode, out.decode(), err.decode())
     assert KEY not in ended.out + ended.err
     assert "Traceback" not in ended.err
@@ -237,7 +249,7 @@ async def test_ctrl_c_ends_a_watch_with_130_and_without_noise(api: FakeApi) -> N
     process = await start(api, "watch", ID)
     await eventually(lambda: bool(api.resumed_after), timeout=20)
     process.send_signal(signal.SIGINT)
-    _, err = await process.communicate()
+    _, err = await output(process)
     assert (process.returncode, err) == (130, b"")
 
 

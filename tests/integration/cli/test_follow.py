@@ -1,7 +1,7 @@
 """Following an orchestration over connections that break, fall silent or refuse: the end is never missed."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 import pytest
 
@@ -32,11 +32,19 @@ async def client(api: FakeApi) -> AsyncIterator[Client]:
 
 
 async def seen(client: Client) -> list[Snapshot]:
-    return [snapshot async for snapshot in follow(client, ID, QUICK)]
+    return await everything(follow(client, ID, QUICK))
 
 
-async def last_of(snapshots: AsyncGenerator[Snapshot, None]) -> Snapshot:
-    return [snapshot async for snapshot in snapshots][-1]
+async def everything(
+    snapshots: AsyncGenerator[Snapshot, None], then: Callable[[Snapshot], None] = lambda _: None
+) -> list[Snapshot]:
+    """All of them; after each, `then` may change the world. What never ends is ended here."""
+    every: list[Snapshot] = []
+    async with asyncio.timeout(30):
+        async for snapshot in snapshots:
+            every.append(snapshot)
+            then(snapshot)
+    return every
 
 
 async def test_every_state_of_every_task_is_seen_and_the_last_one_is_the_end(api: FakeApi, client: Client) -> None:
@@ -74,28 +82,34 @@ async def test_streams_that_never_say_anything_are_given_up_for_reads(api: FakeA
 
 
 async def test_the_stream_is_taken_up_again_when_it_works(api: FakeApi, client: Client) -> None:
-    api.stream_status = 503
-    snapshots: list[Snapshot] = []
-    async for snapshot in follow(client, ID, QUICK):
-        snapshots.append(snapshot)
+    api.per_stream = 8
+
+    def stops_and_works_again(snapshot: Snapshot) -> None:
+        if snapshot.version >= 3:
+            api.stream_status = 503
         if api.requests.count(READ) > 3:
-            api.stream_status = 200
+            api.stream_status, api.per_stream = 200, None
+
+    snapshots = await everything(follow(client, ID, QUICK), stops_and_works_again)
     assert snapshots[-1].view() == api.story[-1].view
+    assert api.resumed_after[1] is not None
     assert api.resumed_after[-1] is None, "what was read may be newer than what was streamed before"
 
 
 async def test_an_api_that_is_gone_for_a_while_is_waited_for(api: FakeApi, client: Client) -> None:
     api.per_stream = 5
     notes: list[str] = []
-    snapshots: list[Snapshot] = []
-    async for snapshot in follow(client, ID, Pace(first_wait=0.01, longest_wait=0.02, patience=30)):
-        snapshots.append(snapshot)
+
+    def goes_and_comes(snapshot: Snapshot) -> None:
         if api.requests.count(STREAM) == 1 and snapshot.version >= 2:
             api.refuse = error(503, "SERVICE_UNAVAILABLE", "starting")
         if snapshot.note:
             notes.append(snapshot.note)
             api.refuse = None
             api.per_stream = None
+
+    patient = Pace(first_wait=0.01, longest_wait=0.02, patience=30)
+    snapshots = await everything(follow(client, ID, patient), goes_and_comes)
     assert notes == ["the connection is lost, trying again"]
     assert snapshots[-1].view() == api.story[-1].view
 
@@ -106,6 +120,13 @@ async def test_streams_that_are_always_cut_off_within_a_commit_are_given_up_for_
     api.per_stream = 2
     api.play_by_reads = True
     assert (await seen(client))[-1].ended
+    assert set(api.resumed_after) <= {None, *(str(moment.sequence) for moment in api.story)}
+
+
+async def test_the_end_is_the_end_also_while_the_stream_stays_open(api: FakeApi, client: Client) -> None:
+    api.stays_open = True
+    async with asyncio.timeout(10):
+        assert (await seen(client))[-1].view() == api.story[-1].view
 
 
 async def test_an_api_that_stays_away_is_given_up_in_the_end(api: FakeApi, client: Client) -> None:
@@ -113,7 +134,7 @@ async def test_an_api_that_stays_away_is_given_up_in_the_end(api: FakeApi, clien
     await anext(following)
     api.refuse = error(503, "SERVICE_UNAVAILABLE", "gone")
     with pytest.raises(RefusedError, match="SERVICE_UNAVAILABLE"):
-        await last_of(following)
+        await everything(following)
 
 
 async def test_a_key_that_is_revoked_meanwhile_ends_it(api: FakeApi, client: Client) -> None:
@@ -121,7 +142,7 @@ async def test_a_key_that_is_revoked_meanwhile_ends_it(api: FakeApi, client: Cli
     await anext(following)
     api.refuse = error(401, "INVALID_API_KEY", "revoked")
     with pytest.raises(RefusedError, match="INVALID_API_KEY"):
-        await last_of(following)
+        await everything(following)
 
 
 async def test_one_that_has_ended_before_needs_no_stream(api: FakeApi, client: Client) -> None:
@@ -137,7 +158,7 @@ async def test_a_failure_is_an_end_too() -> None:
 
 async def test_an_unknown_orchestration_is_refused_at_once(client: Client) -> None:
     with pytest.raises(RefusedError, match="ORCHESTRATION_NOT_FOUND"):
-        await last_of(follow(client, "no-such-thing", QUICK))
+        await everything(follow(client, "no-such-thing", QUICK))
 
 
 async def test_an_api_that_is_not_there_is_said_so_at_once() -> None:

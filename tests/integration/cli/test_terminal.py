@@ -7,6 +7,7 @@ import pty
 import struct
 import sys
 import termios
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -49,7 +50,7 @@ class Terminal:
                 sys.executable, "-m", "cli", *self._arguments, cwd=ROOT, env=environment, stdout=theirs, stderr=theirs
             )
             os.close(theirs)
-            return await process.wait()
+            return await _ended(process)
         finally:
             loop.remove_reader(ours)
             os.close(ours)
@@ -59,6 +60,15 @@ class Terminal:
             self.text += os.read(descriptor, 65536).decode(errors="replace")
         except OSError:  # the other side is closed
             asyncio.get_running_loop().remove_reader(descriptor)
+
+
+async def _ended(process: Process) -> int:
+    try:
+        async with asyncio.timeout(45):
+            return await process.wait()
+    except TimeoutError:
+        process.kill()
+        raise
 
 
 async def test_the_table_moves_while_the_orchestration_does_and_ends_in_a_summary(api: FakeApi) -> None:

@@ -63,15 +63,16 @@ def test_each_task_has_one_line_however_narrow_the_terminal(width: int) -> None:
 
 
 def many(count: int) -> Snapshot:
-    seen = snapshot(9)
-    done = [{**seen.tasks[0], "id": f"d{n}", "title": f"Done {n}"} for n in range(count)]
-    return Snapshot.of({**seen.view(), "tasks": [*done, {**seen.tasks[2], "id": "p", "title": "Next one"}]}, START)
+    seen = snapshot(10)
+    done, running = seen.tasks[0], seen.tasks[2]
+    tasks = [{**done, "id": f"d{n}", "title": f"Done {n}"} for n in range(count)]
+    return Snapshot.of({**seen.view(), "tasks": [*tasks, {**running, "id": "r", "title": "Running one"}]}, START)
 
 
 def test_of_more_tasks_than_fit_those_that_are_done_give_way() -> None:
     text = progress(many(49), height=20)
     assert len(text.splitlines()) <= 20
-    assert "Next one" in text
+    assert "Running one" in text
     assert "more tasks not shown" in text
 
 
