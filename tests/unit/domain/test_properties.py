@@ -28,7 +28,7 @@ from tests.support.orchestrations import ORCHESTRATION, T0, TEAM, make_spec, mak
 CAUSE = Cause("command", "correlation", "ann")
 ENDS_OF_TASKS = (ev.TaskCompleted, ev.TaskFailed, ev.TaskCancelled)
 ENDS = (ev.OrchestrationCompleted, ev.OrchestrationFailed)
-REFUSALS = {"ALREADY_COMPLETED", "AGENT_NOT_FOUND", "INVALID_STATE_TRANSITION"}
+REFUSALS = {"ALREADY_COMPLETED", "INVALID_STATE_TRANSITION"}
 
 
 @st.composite
@@ -63,7 +63,7 @@ def creations(draw: st.DrawFn) -> cmd.CreateOrchestration:
         created_by="ann",
         spec=spec,
         tasks=tuple(tasks),
-        activate=draw(st.booleans()),
+        activate=draw(st.sampled_from([True, True, True, False])),
     )
 
 
@@ -101,6 +101,7 @@ class Life(RuleBasedStateMachine):
     def create(self, creation: cmd.CreateOrchestration) -> None:
         self.do(creation)
 
+    @precondition(lambda self: not self.attempts())
     @rule()
     def activate(self) -> None:
         self.do(ActivateOrchestration())
@@ -110,13 +111,22 @@ class Life(RuleBasedStateMachine):
         self.now += timedelta(minutes=minutes)
         self.do(Tick())
 
-    @precondition(lambda self: self.attempts())
-    @rule(data=st.data())
-    def an_attempt_goes_its_way(self, data: st.DataObject) -> None:
-        active = [attempt for attempt in self.attempts() if attempt.is_active]
-        if active:
-            attempt = data.draw(st.sampled_from(active))
-            self.do(self.next_step(attempt, data.draw(RESULTS)))
+    @precondition(lambda self: self.active())
+    @rule(data=st.data(), steps=st.integers(1, 3))
+    def an_attempt_goes_its_way(self, data: st.DataObject, steps: int) -> None:
+        chosen = data.draw(st.sampled_from(self.active()))
+        result = data.draw(RESULTS)
+        for _ in range(steps):
+            attempt = self.known_attempt(chosen)
+            if attempt.is_active:
+                self.do(self.next_step(attempt, result))
+
+    @precondition(lambda self: self.active())
+    @rule(data=st.data(), status=st.sampled_from([AgentStatus.FAILED, AgentStatus.STOPPED, AgentStatus.EXPIRED]))
+    def an_attempt_ends_badly(self, data: st.DataObject, status: AgentStatus) -> None:
+        attempt = data.draw(st.sampled_from(self.active()))
+        self.do(self.start(attempt, "v1"))
+        self.do(observation(attempt, status, data.draw(RESULTS), agent_of(attempt)))
 
     @precondition(lambda self: self.attempts())
     @rule(data=st.data(), api_version=st.sampled_from(["v0", "v1"]))
@@ -144,17 +154,17 @@ class Life(RuleBasedStateMachine):
         self.do(observation(attempt, status, data.draw(RESULTS), "bc-stranger" if stranger else agent_of(attempt)))
 
     @precondition(lambda self: self.attempts())
-    @rule(data=st.data())
-    def a_deadline_is_looked_at(self, data: st.DataObject) -> None:
-        self.do(cmd.ExpireAttempt(attempt_id=self.any_attempt(data).attempt_id))
+    @rule(data=st.data(), is_due=st.booleans())
+    def a_deadline_is_looked_at(self, data: st.DataObject, is_due: bool) -> None:
+        attempt = self.any_attempt(data)
+        if is_due and attempt.deadline_at is not None:
+            self.now = max(self.now, attempt.deadline_at)
+        self.do(cmd.ExpireAttempt(attempt_id=attempt.attempt_id))
 
+    @precondition(lambda self: self.past)
     @rule(data=st.data())
     def something_comes_again(self, data: st.DataObject) -> None:
         self.do(data.draw(st.sampled_from(self.past)))
-
-    @rule()
-    def something_comes_of_an_attempt_that_never_was(self) -> None:
-        self.do(cmd.ExpireAttempt(attempt_id="nobody's"))
 
     # What must hold
 
@@ -221,6 +231,13 @@ class Life(RuleBasedStateMachine):
     def attempts(self) -> list[Attempt]:
         return [attempt for task in self.state.tasks.values() for attempt in task.attempts] if self.state else []
 
+    def active(self) -> list[Attempt]:
+        return [attempt for attempt in self.attempts() if attempt.is_active]
+
+    def known_attempt(self, attempt: Attempt) -> Attempt:
+        """The attempt as it is now."""
+        return next(found for found in self.attempts() if found.attempt_id == attempt.attempt_id)
+
     def any_attempt(self, data: st.DataObject) -> Attempt:
         return data.draw(st.sampled_from(self.attempts()))
 
@@ -245,7 +262,8 @@ class Life(RuleBasedStateMachine):
 
     def do(self, command: AnyCommand) -> None:
         """Decide, commit, and decide the same again, which must lead to nothing."""
-        self.past.append(command)
+        if not isinstance(command, cmd.CreateOrchestration):
+            self.past.append(command)
         deciding = Deciding(self.now, jitter=0.5)
         try:
             events = decide(self.state, command, deciding)
@@ -371,7 +389,7 @@ def plans_for_each_phase(state: Orchestration) -> None:
 
 TestLife = Life.TestCase
 TestLife.settings = settings(
-    max_examples=100,
+    max_examples=150,
     stateful_step_count=40,
     derandomize=True,
     database=None,
