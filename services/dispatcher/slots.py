@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from weakref import WeakValueDictionary
 
 from shared.domain.events import Level
 from shared.jetstream.kv import KeyValue, KvView
@@ -60,6 +61,8 @@ class SlotPool:
         self._waiters: list[_Waiter] = []
         self._count = itertools.count()
         self._recent: dict[str, _Recent] = {}
+        self._trying: set[str] = set()
+        self._locks: WeakValueDictionary[Ticket, asyncio.Lock] = WeakValueDictionary()
         SLOTS_IN_USE.set_function(lambda: self.in_use)
 
     async def acquire(self, ticket: Ticket, priority: Level, queued_at: datetime, *, within: float) -> bool:
@@ -69,19 +72,15 @@ class SlotPool:
             PublishUnavailableError: it may hold one; asking again is safe.
         """
         deadline = time.monotonic() + within
-        with self._in_line(priority, queued_at) as waiter:
-            while True:
-                # From before the look, so that what changes in the meantime is heard.
-                async with self._listening(waiter) as news:
-                    if self._held_by(ticket):
-                        return True
-                    if self._waiters[0] is waiter and await self._take(ticket):
-                        return True
-                    left = deadline - time.monotonic()
-                    if left <= 0:
-                        return False
-                    within = min(left, self._look_again())
-                    await asyncio.wait(news, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        # Two that have the same ticket must not both find that it holds none.
+        async with self._locks.setdefault(ticket, asyncio.Lock()):
+            while not self._held_by(ticket):
+                slot = await self._turn(ticket, priority, queued_at, deadline)
+                if slot is None:
+                    return bool(self._held_by(ticket))
+                if await self._take(slot, ticket):
+                    return True
+            return True
 
     async def release(self, ticket: Ticket) -> None:
         """Give back what the attempt holds; nothing to do when it holds none."""
@@ -107,6 +106,20 @@ class SlotPool:
     def in_use(self) -> int:
         return len(self._view)
 
+    async def _turn(self, ticket: Ticket, priority: Level, queued_at: datetime, deadline: float) -> str | None:
+        """Wait in line for a slot that looks free, and keep it from the others of this process; None: none in time."""
+        with self._in_line(priority, queued_at) as waiter:
+            while True:
+                # From before the look, so that what changes in the meantime is heard.
+                async with self._listening(waiter) as news:
+                    if self._waiters[0] is waiter and (slot := self._reserve()):
+                        return slot
+                    left = deadline - time.monotonic()
+                    if left <= 0 or self._held_by(ticket):
+                        return None
+                    within = min(left, self._look_again())
+                    await asyncio.wait(news, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+
     @contextmanager
     def _in_line(self, priority: Level, queued_at: datetime) -> Iterator[_Waiter]:
         order = queued_at.timestamp() + _RANK[priority] * _LEVEL_SECONDS
@@ -120,26 +133,34 @@ class SlotPool:
             if self._waiters:
                 self._waiters[0].wake.set()
 
+    def _reserve(self) -> str | None:
+        """A slot that looks free; nobody else here tries it before it is known whether we got it."""
+        now = time.monotonic()
+        for slot in self._slots:
+            if slot in self._view.entries:
+                if slot not in self._trying:
+                    self._recent.pop(slot, None)  # the view has caught up, and will show when it is free again
+            elif slot not in self._trying and (slot not in self._recent or self._recent[slot].until <= now):
+                self._trying.add(slot)
+                return slot
+        return None
+
+    async def _take(self, slot: str, ticket: Ticket) -> bool:
+        value = ticket.encode()
+        taken = False
+        try:
+            taken = await self._bucket.create(slot, value)
+        finally:
+            self._trying.discard(slot)
+            self._recent[slot] = _Recent(time.monotonic() + _VIEW_LAG_SECONDS, value if taken else None)
+        return taken
+
     def _held_by(self, ticket: Ticket) -> set[str]:
         """The slots of the attempt; more than one only if two processes had its ticket at once."""
         value = ticket.encode()
         shown = {entry.key for entry in self._view.entries.values() if entry.value == value}
         now = time.monotonic()
         return shown | {slot for slot, recent in self._recent.items() if recent.value == value and recent.until > now}
-
-    async def _take(self, ticket: Ticket) -> bool:
-        for slot in self._slots:
-            if slot in self._view.entries:
-                self._recent.pop(slot, None)  # the view has caught up, and will show when it is free again
-                continue
-            if slot in self._recent and self._recent[slot].until > time.monotonic():
-                continue
-            value = ticket.encode()
-            taken = await self._bucket.create(slot, value)
-            self._recent[slot] = _Recent(time.monotonic() + _VIEW_LAG_SECONDS, value if taken else None)
-            if taken:
-                return True
-        return False
 
     def _look_again(self) -> float:
         """Seconds after which to look without news: when what was believed to be taken may prove to be free."""

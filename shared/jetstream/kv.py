@@ -114,12 +114,14 @@ class JetStreamKeyValue:
         self._prefix = f"$KV.{bucket}."
         self._budget = budget
         self._history = HistoryReader(nc, self._stream)
+        self._traces: dict[str, int] = {}
+        """Where this process deleted a key last: a guess at what `create` will find, which the broker checks."""
 
     async def create(self, key: str, value: bytes) -> bool:
         check_key(key, value)
         backoff = Backoff(first=0.02, most=0.5, budget=self._budget)
         message_id = uuid.uuid4().hex
-        expected = 0
+        expected = self._traces.pop(key, 0)
         while True:
             if await self._write(key, value, expected, message_id, {}):
                 return True
@@ -141,15 +143,18 @@ class JetStreamKeyValue:
 
     async def update(self, key: str, value: bytes, *, revision: int) -> bool:
         check_key(key, value)
-        return await self._change(key, value, revision, {})
+        return bool(await self._change(key, value, revision, {}))
 
     async def delete(self, key: str, *, revision: int | None = None) -> bool:
         check_key(key)
         marker = {"KV-Operation": "DEL", "Nats-TTL": _MARKER_LIFE}
         if revision is None:
-            await self._publish(key, b"", marker)
-            return True
-        return await self._change(key, b"", revision, marker)
+            sequence = (await self._publish(key, b"", marker)).sequence
+        else:
+            sequence = await self._change(key, b"", revision, marker)
+        if sequence:
+            self._traces[key] = sequence
+        return bool(sequence)
 
     @asynccontextmanager
     async def view(self) -> AsyncIterator[KvView]:
@@ -164,29 +169,27 @@ class JetStreamKeyValue:
             with suppress(asyncio.CancelledError):
                 await following
 
-    async def _change(self, key: str, value: bytes, revision: int, headers: dict[str, str]) -> bool:
+    async def _change(self, key: str, value: bytes, revision: int, headers: dict[str, str]) -> int:
+        """The sequence of the change, 0 if the key is not at `revision` any more."""
         message_id = uuid.uuid4().hex
-        if await self._write(key, value, revision, message_id, headers):
-            return True
+        if sequence := await self._write(key, value, revision, message_id, headers):
+            return sequence
         found = await self._newest(key)
-        return found is not None and found.message_id == message_id
+        return found.sequence if found is not None and found.message_id == message_id else 0
 
-    async def _write(
-        self, key: str, value: bytes, expected: int, message_id: str, more: dict[str, str] | None = None
-    ) -> bool:
-        """One compare-and-set. False: refused, perhaps because an earlier try of this very write is there."""
+    async def _write(self, key: str, value: bytes, expected: int, message_id: str, more: dict[str, str]) -> int:
+        """One compare-and-set. 0: refused, perhaps because an earlier try of this very write is there."""
         headers = {
-            **(more or {}),
+            **more,
             Header.MSG_ID.value: message_id,
             Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(expected),
         }
         try:
-            await self._publish(key, value, headers)
+            return (await self._publish(key, value, headers)).sequence
         except BrokerRefusal as refusal:
             if refusal.code in _CONFLICTS:
-                return False
+                return 0
             raise PublishRefusedError(str(refusal)) from refusal
-        return True
 
     async def _publish(self, key: str, value: bytes, headers: dict[str, str]) -> Ack:
         return await request_ack(self._nc, self._prefix + key, value, headers, Backoff(budget=self._budget))
