@@ -36,7 +36,7 @@ def _now() -> datetime:
 
 
 async def follow(client: Client, orchestration_id: str, pace: Pace | None = None) -> AsyncGenerator[Snapshot, None]:
-    """The orchestration as it is now and after every change; the last one has ended.
+    """The orchestration as it is now and after every commit; the last one has ended.
 
     While the connection is broken, the last known one is repeated with a `note`. Raises what `Client.get` does when
     the first read fails, later UnreachableError after `Pace.patience` and RefusedError for good refusals.
@@ -68,16 +68,19 @@ class _Follower:
 
     async def _live(self, snapshot: Snapshot) -> AsyncGenerator[Snapshot, None]:
         """What one stream tells. It led somewhere if it told a whole commit, or lived long."""
-        resumed_after, failure = snapshot.sequence, None
+        failure: CliError | None = None
         opened = time.monotonic()
         self._failures += 1
         try:
-            async with aclosing(self._client.stream(self._id, resumed_after, on_open=self._answered)) as messages:
+            async with aclosing(self._client.stream(self._id, snapshot.sequence, on_open=self._answered)) as messages:
                 async for message in messages:
-                    if message.sequence != resumed_after:
-                        self._failures = 0
+                    whole_commit = message.sequence != snapshot.sequence
                     snapshot = snapshot.after(message.body, message.sequence, _now())
-                    yield snapshot
+                    if whole_commit:
+                        self._failures = 0
+                    # Within a commit some tasks are ahead of others, and what they wait for makes no sense.
+                    if whole_commit or snapshot.ended:
+                        yield snapshot
                     if snapshot.ended:
                         return
             if time.monotonic() - opened > _LONG_LIFE_SECONDS:

@@ -37,7 +37,7 @@ def up() -> None:
 @app.command()
 def demo(
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE.yaml]", help="Another orchestration than the demo's own.")
+        Path | None, typer.Argument(metavar="FILE.yaml", help="Another orchestration than the demo's own.")
     ] = None,
 ) -> None:
     """Start everything, run an orchestration on simulated agents, stop everything."""
@@ -61,7 +61,7 @@ def run(
 
 @app.command()
 def create(
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE.yaml]", help="Instead of options.")] = None,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE.yaml", help="Instead of options.")] = None,
     repository: Annotated[str | None, typer.Option(help="owner/repo, or its address on GitHub.")] = None,
     ref: Annotated[str | None, typer.Option(help="What the tasks start from.")] = None,
     task: Annotated[list[str] | None, typer.Option(metavar="'TITLE: DESCRIPTION'", help="Once per task.")] = None,

@@ -123,6 +123,12 @@ async def test_streams_that_are_always_cut_off_within_a_commit_are_given_up_for_
     assert set(api.resumed_after) <= {None, *(str(moment.sequence) for moment in api.story)}
 
 
+async def test_only_whole_commits_are_seen(api: FakeApi, client: Client) -> None:
+    api.per_stream = 6
+    views = [moment.view for moment in api.story]
+    assert all(snapshot.view() in views for snapshot in await seen(client))
+
+
 async def test_the_end_is_the_end_also_while_the_stream_stays_open(api: FakeApi, client: Client) -> None:
     api.stays_open = True
     async with asyncio.timeout(10):
