@@ -25,15 +25,14 @@ from services.api.reading import Newest, OrchestrationReader
 from services.api.responses import Json
 from services.api.routes import health, orchestrations, stream, webhook
 from services.api.settings import ApiSettings
-from shared.cursor.factory import connect
-from shared.cursor.provider import Provider
+from services.api.source import JetStreamSource
 from shared.jetstream.event_log import JetStreamEventLog
 from shared.jetstream.publish import JetStreamPublisher
 from shared.observability.health import Check, http_server
-from shared.observability.metrics import observe_provider_call
 from shared.postgres.migrate import is_at_head
 from shared.postgres.pool import Pool, make_pool
 from shared.process import Runtime
+from shared.provider_client import open_provider
 from shared.system import RandomIds, SystemClock
 
 _MAX_BODY: Final = 1024 * 1024
@@ -64,14 +63,12 @@ async def open_parts(settings: ApiSettings, runtime: Runtime) -> AsyncIterator[P
     publisher = JetStreamPublisher(runtime.nc, budget=settings.publish_seconds)
     commands = CommandClient(runtime.nc, publisher, RandomIds(), reply_seconds=settings.reply_seconds)
     async with AsyncExitStack() as stack:
-        provider = _provider(settings)
-        stack.push_async_callback(provider.aclose)
+        provider = await stack.enter_async_context(open_provider(settings, runtime.nc, clock))
         pool = await stack.enter_async_context(make_pool(dsn, name="api", max_size=settings.pool_size))
         runtime.supervise(await stack.enter_async_context(watching(watcher)))
         if settings.run_projector:
-            projector = Projector(
-                dsn, JetStreamEventLog(runtime.nc), JetStreamProbe(runtime.nc), on_advance=watcher.advance
-            )
+            source, probe = JetStreamSource(runtime.nc), JetStreamProbe(runtime.nc)
+            projector = Projector(dsn, source, probe, on_advance=watcher.advance)
             runtime.supervise(await stack.enter_async_context(running(projector)))
             runtime.readiness.checks["projection"] = projector.check
         runtime.supervise(await stack.enter_async_context(following(hub)))
@@ -100,16 +97,6 @@ async def open_parts(settings: ApiSettings, runtime: Runtime) -> AsyncIterator[P
         )
 
 
-@asynccontextmanager
-async def _projecting(dsn: str, runtime: Runtime, watcher: CheckpointWatcher) -> AsyncIterator[None]:
-    log, probe = JetStreamEventLog(runtime.nc), JetStreamProbe(runtime.nc)
-    projector = Projector(dsn, log, probe, on_advance=watcher.advance)
-    runtime.readiness.checks["projection"] = projector.check
-    async with running(projector) as task:
-        runtime.supervise(task)
-        yield
-
-
 def make_app(parts: Parts) -> FastAPI:
     """The ASGI application on these parts."""
     app = FastAPI(
@@ -127,15 +114,6 @@ def make_app(parts: Parts) -> FastAPI:
     app.add_middleware(BodyLimit, limit=_MAX_BODY, smaller={webhook.PATH: webhook.MAX_BYTES})
     app.add_middleware(RequestFrame)  # the last one is the outermost
     return app
-
-
-def _provider(settings: ApiSettings) -> Provider:
-    return connect(
-        settings.cursor_api_version,
-        settings.cursor_api_url,
-        settings.cursor_api_key.get_secret_value(),
-        observe=observe_provider_call,
-    )
 
 
 def _database_check(pool: Pool) -> Callable[[], Awaitable[Check]]:
