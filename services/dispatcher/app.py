@@ -39,7 +39,7 @@ from shared.system import RandomIds, SystemClock
 from shared.webhooks import WebhookKeys
 
 _COMMAND_WORKERS = 64
-_RECONCILE_WORKERS = 32
+_RECONCILE_WORKERS = 64
 _TIMER_WORKERS = 16
 # An agent may take a minute to be created; more at once than this the provider would not like either.
 _MOST_LAUNCHES = 256

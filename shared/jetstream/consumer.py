@@ -33,6 +33,7 @@ _log = logging.getLogger(__name__)
 
 DELAYS: Final = (1.0, 5.0, 30.0, 120.0, 600.0)  # seconds before the second, third, ... delivery
 _JITTER: Final = 0.2
+_GATHER_SECONDS: Final = 0.005
 _GIVE_BACK: Final = 0.1  # seconds; what a stopping service gives back is for another one, at once
 _PARKING_FAILED: Final = 30.0
 _LET_GO_SECONDS: Final = 2.0
@@ -160,6 +161,9 @@ class _Consumption:
         while self.room <= 0 and not self.stopping:
             self._freed.clear()
             await self._freed.wait()
+        if self.room < self.most // 4 and not self.stopping:
+            # A fetch costs a round trip however much it brings: when busy, let some more become free first.
+            await asyncio.sleep(_GATHER_SECONDS)
 
     async def started(self, subscriber: ConcurrentPullStreamSubscriber) -> None:
         self._stop.clear()

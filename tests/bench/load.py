@@ -13,8 +13,15 @@ import httpx
 from nats.aio.msg import Msg
 
 from deploy.local.up import Stack
-from shared.domain.events import AgentCreated, AgentStatusChanged, OrchestrationCompleted, OrchestrationFailed
-from shared.envelope import Stored
+from shared.domain.events import (
+    AgentCreated,
+    AgentStatusChanged,
+    AttemptStarted,
+    OrchestrationCompleted,
+    OrchestrationFailed,
+    TaskQueued,
+)
+from shared.envelope import RecordedEvent, Stored
 from shared.jetstream.connection import connect
 from shared.jetstream.event_log import JetStreamEventLog
 from shared.messages import Receipt
@@ -33,9 +40,12 @@ class Load:
     timeout: float
 
 
+STAGES = ("webhook → end committed", "queued → started", "started → agent created")
+
+
 @dataclass
 class Watcher:
-    """Follows the log: which orchestrations have ended, and how long each hop took.
+    """Follows the log: which orchestrations have ended, how long each hop took, and where in it the time went.
 
     A hop is the time from the moment when the api receives the webhook of an agent's end to the commit that records
     the next agent of the same orchestration. Without webhooks (v1) it begins with the commit that records the end.
@@ -43,9 +53,11 @@ class Watcher:
 
     ended: dict[str, str] = field(default_factory=dict)
     hops: list[float] = field(default_factory=list)
+    stages: dict[str, list[float]] = field(default_factory=lambda: {stage: [] for stage in STAGES})
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     _received: dict[str, datetime] = field(default_factory=dict)
     _last_end: dict[str, datetime] = field(default_factory=dict)
+    _since: dict[str, datetime] = field(default_factory=dict)
 
     async def hear(self, message: Msg) -> None:
         """Take in a webhook on its way into RECEIPTS."""
@@ -53,17 +65,39 @@ class Watcher:
         self._received.setdefault(receipt.attempt_id, datetime.fromisoformat(receipt.received_at))
 
     def take(self, stored: Stored) -> None:
-        orchestration = stored.commit.aggregate
+        """Take in a commit of the log."""
         for recorded in stored.commit.events:
-            match recorded.event:
-                case AgentStatusChanged(status=status, attempt_id=attempt_id) if status.is_terminal:
-                    self._last_end[orchestration] = self._received.pop(attempt_id, recorded.occurred_at)
-                case AgentCreated():
-                    if before := self._last_end.pop(orchestration, None):
-                        self.hops.append((recorded.occurred_at - before).total_seconds())
-                case OrchestrationCompleted() | OrchestrationFailed():
-                    self.ended[orchestration] = recorded.event.type
+            self._take(stored.commit.aggregate, recorded)
         self.changed.set()
+
+    def _take(self, orchestration: str, recorded: RecordedEvent) -> None:
+        at = recorded.occurred_at
+        match recorded.event:
+            case AgentStatusChanged(status=status, attempt_id=attempt_id) if status.is_terminal:
+                received = self._received.pop(attempt_id, None)
+                self._last_end[orchestration] = received or at
+                if received:
+                    self._stage(0, received, at)
+            case TaskQueued(attempt_id=attempt_id):
+                self._since[attempt_id] = at
+            case AttemptStarted(attempt_id=attempt_id):
+                self._stage(1, self._since.pop(attempt_id, at), at)
+                self._since[attempt_id] = at
+            case AgentCreated(attempt_id=attempt_id):
+                self._stage(2, self._since.pop(attempt_id, at), at)
+                if before := self._last_end.pop(orchestration, None):
+                    self.hops.append((at - before).total_seconds())
+            case OrchestrationCompleted() | OrchestrationFailed():
+                self.ended[orchestration] = recorded.event.type
+
+    def _stage(self, number: int, start: datetime, end: datetime) -> None:
+        self.stages[STAGES[number]].append((end - start).total_seconds())
+
+    def forget(self) -> None:
+        """Begin to measure anew."""
+        self.hops.clear()
+        for times in self.stages.values():
+            times.clear()
 
     async def wait_for(self, ids: set[str]) -> None:
         while not ids <= self.ended.keys():
@@ -87,7 +121,7 @@ async def run_load(stack: Stack, load: Load) -> dict[str, Any]:
     """
     async with asyncio.timeout(load.timeout), _following(stack) as watcher:
         await _round(stack, load.warmup, load.clients, Latencies(), watcher)
-        watcher.hops.clear()
+        watcher.forget()
         latencies = Latencies()
         before, began = usage_of(stack.processes_file), time.monotonic()
         await _round(stack, load.orchestrations, load.clients, latencies, watcher)
@@ -103,6 +137,7 @@ async def run_load(stack: Stack, load: Load) -> dict[str, Any]:
         "create_ms": _spread(latencies.create),
         "activate_ms": _spread(latencies.activate),
         "hop_ms": _spread(watcher.hops),
+        "stages_ms": {stage: _spread(times) for stage, times in watcher.stages.items()},
         "cpu_ms_per_task": _cpu(before, after, tasks),
         "memory_mib": {name: round(usage.memory_bytes / 2**20, 1) for name, usage in after.items()},
     }

@@ -18,12 +18,13 @@ def _summary(result: dict[str, Any]) -> Table:
     table = Table(title=title, title_justify="left")
     for heading in ("figure", "p50", "p99", "count"):
         table.add_column(heading, justify="left" if heading == "figure" else "right")
-    for name, label in (
-        ("create_ms", "create, ms"),
-        ("activate_ms", "activate, ms"),
-        ("hop_ms", "hop: an agent's end seen → next agent created, ms"),
-    ):
-        spread = result[name]
+    figures = {
+        "create, ms": result["create_ms"],
+        "activate, ms": result["activate_ms"],
+        "hop: an agent's end seen → next agent created, ms": result["hop_ms"],
+        **{f"  {stage}, ms": spread for stage, spread in result["stages_ms"].items()},
+    }
+    for label, spread in figures.items():
         table.add_row(label, str(spread.get("p50", "")), str(spread.get("p99", "")), str(spread["count"]))
     table.add_row(f"tasks per second: {result['tasks_per_second']} ({result['seconds']} s)", "", "", "")
     return table
