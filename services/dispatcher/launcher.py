@@ -118,7 +118,10 @@ class Launcher:
         if started is None or not started.events:
             _log.info("The attempt was started before, the outcome of its create is unknown")
             certainty.lose(self.clock.now() + self.settle)
-        await self._bring_up(ticket, started.state if started else state, certainty)
+            state = await self._load(ticket)  # it may have ended while a slot was waited for
+        else:
+            state = started.state
+        await self._bring_up(ticket, state, certainty)
 
     async def _load(self, ticket: Ticket) -> Orchestration | None:
         return (await self.handler.load(ticket.team, ticket.orchestration_id)).state

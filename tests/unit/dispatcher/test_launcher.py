@@ -10,11 +10,12 @@ import pytest
 from services.dispatcher import launcher as launcher_module
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import ApiVersion, WebhookTarget
-from shared.domain.commands import ObserveAgent
-from shared.domain.events import AgentStatus, AttemptFailed, OrchestrationStatus, TaskStatus
+from shared.domain.commands import ObserveAgent, RejectAttempt, StartAttempt
+from shared.domain.events import AgentStatus, AttemptFailed, Failure, OrchestrationStatus, TaskStatus
 from shared.domain.state import Phase
 from shared.jetstream.consumer import Later, Poison
 from shared.messages import Ticket
+from tests.support.eventually import eventually
 from tests.unit.dispatcher.scripted import (
     NO_KEY,
     NO_MONEY,
@@ -380,6 +381,27 @@ async def test_two_in_one_process_that_have_the_ticket_at_once_make_one_agent_in
         assert await w.holders() == [ticket]
 
 
+async def test_an_attempt_that_ended_while_its_ticket_waited_for_a_slot_gets_no_agent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Somebody else had the ticket, too, and gave up; an agent made now would be nobody's."""
+    monkeypatch.setattr(launcher_module, "_SLOT_WAIT_SECONDS", 5.0)
+    async with world("v1", slots=1) as w:
+        await w.create(make_task("a", max_retries=0))
+        ticket = await w.ticket()
+        await w.do(started(ticket))
+        await w.bucket.create("slot-1", b"somebody else")
+        waiting = asyncio.create_task(w.launch(ticket))
+        await eventually(lambda: w.slots._waiters)
+        failure = Failure(code="CURSOR_API_ERROR", message="refused")
+        await w.do(RejectAttempt(attempt_id=ticket.attempt_id, failure=failure))
+        await w.bucket.delete("slot-1")
+        async with asyncio.timeout(2):
+            await waiting
+        assert w.provider.requests == []
+        assert await w.holders() == []
+
+
 # Stops, deadlines and receipts while the create is under way
 
 
@@ -594,6 +616,10 @@ def observed(ticket: Ticket, status: AgentStatus, agent_id: str) -> ObserveAgent
         provider_status=status.value,
         source="webhook",
     )
+
+
+def started(ticket: Ticket) -> StartAttempt:
+    return StartAttempt(attempt_id=ticket.attempt_id, agent_id="bc-chosen", api_version="v1", branch_name="cursor/a")
 
 
 def step_then_raise(step: Hook, error: ProviderError) -> Hook:
