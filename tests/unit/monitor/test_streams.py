@@ -121,7 +121,10 @@ async def test_a_stream_that_brings_something_new_is_opened_again_soon(sleeps: S
     async with monitor() as m:
         m.show(AgentStatus.RUNNING)
         sleeps.most = 8
-        m.provider.streams = [*([UNAVAILABLE] for _ in range(6)), [event("assistant", "1")], []]
+        m.provider.streams = []
+        for _ in range(6):
+            m.provider.streams.append([UNAVAILABLE])
+        m.provider.streams += [[event("assistant", "1")], []]
         await follow(m)
         await eventually(lambda: len(sleeps.seconds) == 8)
         assert sleeps.seconds[5] > 10
