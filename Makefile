@@ -50,7 +50,8 @@ bench: $(INSTALLED) ## measure speed and cost of the running system
 	@exec $(BIN)/python -m tests.bench $(ARGS)
 
 docs: $(INSTALLED) ## write the generated pages of docs/
-	@exec $(BIN)/python -m cli.docs
+	@$(BIN)/python -m services.api.docs docs/openapi.json
+	@$(BIN)/python -m services.notifier.docs docs/public-events.md
 
 fmt: $(INSTALLED) ## put the code into its one format
 	@$(BIN)/ruff check --quiet --fix $(CODE)
