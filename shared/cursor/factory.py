@@ -27,7 +27,5 @@ def connect(
 
     The arguments are those of `CursorHttp`, which also names the `ValueError`s.
     """
-    http = CursorHttp(
-        base_url, api_key, observe=observe, limiter=limiter, transport=transport, rng=rng, sleep=sleep
-    )
+    http = CursorHttp(base_url, api_key, observe=observe, limiter=limiter, transport=transport, rng=rng, sleep=sleep)
     return CursorV1(http) if version == "v1" else CursorV0(http)

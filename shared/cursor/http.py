@@ -111,9 +111,7 @@ class CursorHttp:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         if not re.fullmatch(r"[!-9;-~]+", api_key):
-            raise ValueError(
-                "the provider's API key is empty or holds a space, a colon or a non-ASCII character"
-            )
+            raise ValueError("the provider's API key is empty or holds a space, a colon or a non-ASCII character")
         self._observe = observe or (lambda endpoint, status, seconds: None)
         self._limiter = limiter
         self._rng = rng or random.Random()
@@ -175,9 +173,7 @@ class CursorHttp:
         await self._permission(call)
         await self._exchange(call, time.monotonic() + _TOTAL)
 
-    async def events(
-        self, path: str, *, after: str | None, missing: str
-    ) -> AsyncGenerator[ServerSentEvent, None]:
+    async def events(self, path: str, *, after: str | None, missing: str) -> AsyncGenerator[ServerSentEvent, None]:
         """The server-sent events at `path`, from the one after `after`, until they end; one try."""
         call = _Call(
             "GET",
@@ -254,9 +250,7 @@ class CursorHttp:
         )
         if error.status == 429 and not error.billing and self._limiter is not None:
             untold = error.retry_after is None
-            await self._limiter.throttled(
-                call.limit, _THROTTLED_UNTOLD if untold else error.retry_after or 0.0
-            )
+            await self._limiter.throttled(call.limit, _THROTTLED_UNTOLD if untold else error.retry_after or 0.0)
         return error
 
     def _wait_before_next(self, error: ProviderError, tried: int) -> float | None:

@@ -19,9 +19,7 @@ RATE_LIMIT_EXCEEDED = "rate_limit_exceeded"
 USAGE_LIMIT_EXCEEDED = "usage_limit_exceeded"
 STREAM_EXPIRED = "stream_expired"
 
-RETRY_AFTER_LIMIT = (
-    15 * 60.0
-)  # seconds; a wait that is longer is somebody's mistake, and asking again is cheap
+RETRY_AFTER_LIMIT = 15 * 60.0  # seconds; a wait that is longer is somebody's mistake, and asking again is cheap
 _MESSAGE_LIMIT = 500
 
 _CODE = re.compile(r"[a-z][a-z0-9_]{1,63}")
@@ -34,9 +32,7 @@ _BILLING_TEXT_WIDE = re.compile(r"usage limit|spend(?:ing)? limit|upgrade your p
 _MODEL = re.compile(r"\bmodels?\b", re.IGNORECASE)
 _NO_ACCESS = "failed to verify existence of branch"
 _NO_ACCESS_HINT = "usually the provider's GitHub App has no access to the repository"
-_PASSING = frozenset(
-    {"stream_unavailable", "upstream_error", "internal_error", RATE_LIMIT_EXCEEDED, "agent_busy"}
-)
+_PASSING = frozenset({"stream_unavailable", "upstream_error", "internal_error", RATE_LIMIT_EXCEEDED, "agent_busy"})
 
 
 def refusal(

@@ -87,9 +87,7 @@ class CursorV0:
 
     async def me(self) -> Account:
         answer = await self._http.get("/v0/me", endpoint="me")
-        return Account(
-            answers.required_text(answer, "apiKeyName"), answers.optional_text(answer, "userEmail")
-        )
+        return Account(answers.required_text(answer, "apiKeyName"), answers.optional_text(answer, "userEmail"))
 
     async def stream(
         self, agent_id: str, run_id: str, *, after: str | None = None

@@ -112,17 +112,13 @@ class CursorV1:
 
     async def me(self) -> Account:
         answer = await self._http.get("/v1/me", endpoint="me")
-        return Account(
-            answers.required_text(answer, "apiKeyName"), answers.optional_text(answer, "userEmail")
-        )
+        return Account(answers.required_text(answer, "apiKeyName"), answers.optional_text(answer, "userEmail"))
 
     async def stream(
         self, agent_id: str, run_id: str, *, after: str | None = None
     ) -> AsyncGenerator[StreamEvent, None]:
         if after is not None and not (after.isascii() and after.isprintable()):
-            raise ProviderError(
-                "invalid_last_event_id", "the id to resume after is not one of the provider's"
-            )
+            raise ProviderError("invalid_last_event_id", "the id to resume after is not one of the provider's")
         path = f"{_run_path(agent_id, run_id)}/stream"
         async with aclosing(self._http.events(path, after=after, missing=AGENT_NOT_FOUND)) as events:
             async for event in events:
@@ -147,9 +143,7 @@ class CursorV1:
         return await self._http.get(_agent_path(agent_id), endpoint="get_agent", missing=AGENT_NOT_FOUND)
 
     async def _run(self, agent_id: str, run_id: str) -> JsonObject:
-        return await self._http.get(
-            _run_path(agent_id, run_id), endpoint="get_agent", missing=AGENT_NOT_FOUND
-        )
+        return await self._http.get(_run_path(agent_id, run_id), endpoint="get_agent", missing=AGENT_NOT_FOUND)
 
     async def _with_latest_run(self, agent: JsonObject, repository: str | None) -> AgentSnapshot:
         if agent.get("latestRunId") is None:
@@ -251,9 +245,7 @@ def _spans_repositories(run: JsonObject) -> bool:
 def _pushed(run: JsonObject, repository: str | None) -> JsonObject:
     """The entry for `repository` (any, if None): with a pull request before one without, else the first."""
     ours = [
-        entry
-        for entry in _branches(run)
-        if repository is None or answers.same_repository(_repo_url(entry), repository)
+        entry for entry in _branches(run) if repository is None or answers.same_repository(_repo_url(entry), repository)
     ]
     return next((entry for entry in ours if answers.optional_url(entry, "prUrl")), ours[0] if ours else {})
 

@@ -92,7 +92,7 @@ async def http_server(app: Any, host: str, port: int, *, stop_seconds: float = 2
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]), name=f"http:{port}")
     try:
-        while not server.started and not serving.done():
+        while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.005)
         yield listener.getsockname()[1]
     finally:

@@ -155,9 +155,7 @@ async def test_an_agent_for_another_repository_is_not_taken_for_ours(provider: P
     ("prompt", "status"),
     [("[[sim:fail]] Try", AgentStatus.FAILED), ("[[sim:expire]] Try", AgentStatus.EXPIRED)],
 )
-async def test_an_agent_that_does_not_succeed_says_so(
-    prompt: str, status: AgentStatus, provider: Provider
-) -> None:
+async def test_an_agent_that_does_not_succeed_says_so(prompt: str, status: AgentStatus, provider: Provider) -> None:
     agent = await provider.create(request_for(prompt))
 
     ended = await until(provider, agent, status)
@@ -349,9 +347,7 @@ async def test_a_provider_that_is_not_there_was_never_asked(version: ApiVersion)
 async def test_every_call_is_counted_once_at_the_simulator(version: ApiVersion) -> None:
     with serving(create_app(SimulatorSettings(**QUICK))) as url:
         seen: list[tuple[str, int | str]] = []
-        provider = connect(
-            version, url, "key", observe=lambda endpoint, status, _: seen.append((endpoint, status))
-        )
+        provider = connect(version, url, "key", observe=lambda endpoint, status, _: seen.append((endpoint, status)))
         agent = await provider.create(request_for(FOREVER))
         await provider.get(agent.agent_id, agent.run_id)
         await provider.aclose()

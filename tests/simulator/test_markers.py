@@ -48,14 +48,10 @@ async def test_failures_are_counted_by_first_line_and_repository() -> None:
 
 
 async def test_the_first_marker_of_each_kind_counts() -> None:
-    text = (
-        "Mine: [[sim:slow=0]] [[sim:nochange]]\nAnother task's: [[sim:slow=600]] [[sim:fail=9]] [[sim:fail]]"
-    )
+    text = "Mine: [[sim:slow=0]] [[sim:nochange]]\nAnother task's: [[sim:slow=600]] [[sim:fail=9]] [[sim:fail]]"
     async with simulator(duration_seconds=600) as client:
         await run_when(client, await create_v1(client, text), "ERROR")
-        await run_when(
-            client, await create_v1(client, "[[sim:expire]] [[sim:fail]] [[sim:slow=0]]"), "EXPIRED"
-        )
+        await run_when(client, await create_v1(client, "[[sim:expire]] [[sim:fail]] [[sim:slow=0]]"), "EXPIRED")
 
 
 async def test_slow_sets_the_run_time() -> None:
@@ -72,9 +68,7 @@ async def test_expire_ends_in_expired() -> None:
 
 async def test_nochange_finishes_with_a_summary_but_without_branch_and_pull_request() -> None:
     async with simulator() as client:
-        created = await create_v0(
-            client, "Look [[sim:nochange]]", target={"autoCreatePr": True, "branchName": "x"}
-        )
+        created = await create_v0(client, "Look [[sim:nochange]]", target={"autoCreatePr": True, "branchName": "x"})
         finished = await agent_when(client, created["id"], "FINISHED")
         assert {"branchName", "prUrl"}.isdisjoint(finished["target"])
         assert "nothing had to be changed" in finished["summary"]
@@ -107,9 +101,7 @@ async def test_refusals_carry_what_clients_need_to_act_on_them() -> None:
     "marker",
     ["explode", "fail=two", "fail=", "slow", "slow=-1", "slow=nan", "expire=1", "refuse=nothing", "refuse"],
 )
-async def test_a_marker_that_makes_no_sense_is_refused_by_name(
-    shared_client: httpx.AsyncClient, marker: str
-) -> None:
+async def test_a_marker_that_makes_no_sense_is_refused_by_name(shared_client: httpx.AsyncClient, marker: str) -> None:
     response = await shared_client.post("/v1/agents", json=v1_body(f"x [[sim:{marker}]]"))
     message = refusal(response, 400, "validation_error")
     assert f"[[sim:{marker.rstrip('=')}]]" in message

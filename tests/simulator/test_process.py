@@ -58,9 +58,7 @@ def test_its_settings_come_from_the_environment() -> None:
         assert httpx.get(f"{url}/v1/me", auth=("right", "")).status_code == 200
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("SIMULATOR_PORT", "many"), ("SIMULATOR_DURATION_SECONDS", "-1")]
-)
+@pytest.mark.parametrize(("name", "value"), [("SIMULATOR_PORT", "many"), ("SIMULATOR_DURATION_SECONDS", "-1")])
 def test_a_bad_setting_is_named_and_ends_it_with_code_2(name: str, value: str) -> None:
     with _process(**{name: value}) as process:
         _, err = process.communicate(timeout=20)

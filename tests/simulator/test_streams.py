@@ -89,9 +89,7 @@ async def test_a_stream_resumes_after_the_event_that_was_seen_last(position: int
         rest = [event for event in resumed if event.event != MIRROR]
         assert rest[0].event == "status"
         expected = with_id[position:][1:] if position >= 0 else [whole[-1]]
-        assert [(event.event, event.id) for event in rest[1:]] == [
-            (event.event, event.id) for event in expected
-        ]
+        assert [(event.event, event.id) for event in rest[1:]] == [(event.event, event.id) for event in expected]
 
 
 async def test_an_event_id_of_another_run_or_of_none_is_refused() -> None:
@@ -148,8 +146,6 @@ async def _events(client: httpx.AsyncClient, created: dict[str, Any], after: str
             yield event
 
 
-async def _read(
-    client: httpx.AsyncClient, created: dict[str, Any], after: str | None = None
-) -> list[ServerSentEvent]:
+async def _read(client: httpx.AsyncClient, created: dict[str, Any], after: str | None = None) -> list[ServerSentEvent]:
     """The whole stream, to its end."""
     return [event async for event in _events(client, created, after)]

@@ -7,9 +7,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class SimulatorSettings(BaseSettings):
     """How the simulated provider behaves when a prompt asks for nothing special. Times are in seconds."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="SIMULATOR_", env_ignore_empty=True, frozen=True, extra="ignore"
-    )
+    model_config = SettingsConfigDict(env_prefix="SIMULATOR_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     host: str = "127.0.0.1"
     port: int = Field(default=8090, ge=0, le=65535, description="0 takes any free port")

@@ -127,9 +127,7 @@ class AgentStore:
         key = (line, request.repositories[0].url if request.repositories else "")
         self._runs_by_task[key] += 1
         ordinal = self._runs_by_task[key]
-        return _Task(
-            line, content.title_of(line), ordinal, content.number(self._settings.seed, *key, ordinal)
-        )
+        return _Task(line, content.title_of(line), ordinal, content.number(self._settings.seed, *key, ordinal))
 
     def _start(self, agent: Agent, prompt: str, markers: Markers, task: _Task, *, delay: float = 0.0) -> Run:
         now = self._clock.now()

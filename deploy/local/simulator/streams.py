@@ -47,9 +47,7 @@ def _says(kind: str, share: float, text: str) -> Event:
     return Event(share, kind, {"text": text}, {"type": word, "text": text})
 
 
-def _calls(
-    share: float, call_id: str, name: str, args: dict[str, object], result: dict[str, object] | None
-) -> Event:
+def _calls(share: float, call_id: str, name: str, args: dict[str, object], result: dict[str, object] | None) -> Event:
     status = "running" if result is None else "completed"
     data: dict[str, object] = {"callId": call_id, "name": name, "status": status, "args": args}
     if result is not None:
@@ -72,9 +70,7 @@ class RunStreams:
         self._open: set[asyncio.Event] = set()
         self._closing = False
 
-    def response(
-        self, run: Run, result: Callable[[], dict[str, object]], last_seen: str | None
-    ) -> StreamingResponse:
+    def response(self, run: Run, result: Callable[[], dict[str, object]], last_seen: str | None) -> StreamingResponse:
         """The stream from after the event `last_seen`, or from the beginning.
 
         Raises:
@@ -93,9 +89,7 @@ class RunStreams:
         for wake in self._open:
             wake.set()
 
-    async def _frames(
-        self, run: Run, result: Callable[[], dict[str, object]], seen: int
-    ) -> AsyncIterator[bytes]:
+    async def _frames(self, run: Run, result: Callable[[], dict[str, object]], seen: int) -> AsyncIterator[bytes]:
         wake = asyncio.Event()
         run.watchers.add(wake)
         self._open.add(wake)

@@ -141,9 +141,7 @@ def _cost(usage: Usage) -> Json:
 class V1:
     """The handlers of `/v1`."""
 
-    def __init__(
-        self, store: AgentStore, streams: RunStreams, clock: Clock, settings: SimulatorSettings
-    ) -> None:
+    def __init__(self, store: AgentStore, streams: RunStreams, clock: Clock, settings: SimulatorSettings) -> None:
         self._store = store
         self._streams = streams
         self._clock = clock
@@ -223,9 +221,7 @@ class V1:
         start = 0 if cursor is None else ids.index(cursor) + 1
         page = newest_first[start : start + limit]
         more = start + limit < len(ids)
-        return _items(
-            [run_view(agent, run, with_result=False) for run in page], page[-1].id if more else None
-        )
+        return _items([run_view(agent, run, with_result=False) for run in page], page[-1].id if more else None)
 
     async def get_run(self, request: Request) -> Response:
         return json_response(run_view(*self._run(request)))

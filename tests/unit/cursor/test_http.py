@@ -63,9 +63,7 @@ def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(key: str) -> N
     assert not key.strip() or key not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "address", ["", "api.cursor.com", "ftp://api.cursor.com", "https://", "https://a:b@c"]
-)
+@pytest.mark.parametrize("address", ["", "api.cursor.com", "ftp://api.cursor.com", "https://", "https://a:b@c"])
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match="address"):
         connect("v1", address, KEY)
@@ -176,9 +174,7 @@ async def test_a_create_that_is_never_answered_ends_by_itself(
 
 
 @BOTH
-async def test_a_read_with_all_its_tries_has_one_limit(
-    version: Version, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_read_with_all_its_tries_has_one_limit(version: Version, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = 0
 
     async def never(_: httpx.Request) -> httpx.Response:
@@ -311,9 +307,7 @@ async def test_every_exchange_is_observed_by_a_name_that_holds_no_id() -> None:
         seen.append((endpoint, status))
 
     models = answer({"items": []})
-    script = Script(
-        created("v1"), error(503, "x_y"), httpx.ReadTimeout(""), found("v1"), error(409, "x_y"), models
-    )
+    script = Script(created("v1"), error(503, "x_y"), httpx.ReadTimeout(""), found("v1"), error(409, "x_y"), models)
     client = provider("v1", script, observe=observe)
 
     await client.create(REQUEST)

@@ -60,9 +60,7 @@ NOT_AN_OBJECT = {
 
 @pytest.mark.parametrize(("read", "version"), ASKED)
 @pytest.mark.parametrize("body", NOT_AN_OBJECT.values(), ids=NOT_AN_OBJECT.keys())
-async def test_an_answer_that_is_no_object_is_a_bad_response(
-    read: str, body: bytes, version: Version
-) -> None:
+async def test_an_answer_that_is_no_object_is_a_bad_response(read: str, body: bytes, version: Version) -> None:
     script = Script(raw(body))
 
     with pytest.raises(ProviderError) as caught:
@@ -76,9 +74,7 @@ async def test_an_answer_that_is_no_object_is_a_bad_response(
 
 @BOTH
 @pytest.mark.parametrize("body", NOT_AN_OBJECT.values(), ids=NOT_AN_OBJECT.keys())
-async def test_a_create_whose_answer_makes_no_sense_may_have_made_an_agent(
-    body: bytes, version: Version
-) -> None:
+async def test_a_create_whose_answer_makes_no_sense_may_have_made_an_agent(body: bytes, version: Version) -> None:
     with pytest.raises(ProviderError) as caught:
         await provider(version, Script(raw(body, 201))).create(REQUEST)
 
@@ -196,9 +192,7 @@ def answer_escaped(body: object) -> httpx.Response:
 @pytest.mark.parametrize(
     "failure", [httpx.ReadError("reset"), httpx.RemoteProtocolError("short"), httpx.ReadTimeout("")], ids=repr
 )
-async def test_a_create_whose_answer_breaks_off_may_have_made_an_agent(
-    failure: Exception, version: Version
-) -> None:
+async def test_a_create_whose_answer_breaks_off_may_have_made_an_agent(failure: Exception, version: Version) -> None:
     script = Script(httpx.Response(201, stream=Broken(b'{"agent"', failure)))
 
     with pytest.raises(ProviderError) as caught:

@@ -233,9 +233,7 @@ def test_retry_after_holds_seconds_or_a_date_and_never_more_than_a_quarter_of_an
 
 async def test_a_throttle_tells_how_long_to_wait_but_a_billing_refusal_does_not() -> None:
     throttled = await refused_create("v1", Script(error(429, "rate_limit_exceeded", Retry_After="12")))
-    used_up = await refused_create(
-        "v1", Script(error(429, "x_y", "You've used all included usage", Retry_After="12"))
-    )
+    used_up = await refused_create("v1", Script(error(429, "x_y", "You've used all included usage", Retry_After="12")))
 
     assert throttled.retry_after == 12.0
     assert used_up.retry_after is None
@@ -247,9 +245,7 @@ async def test_a_throttle_tells_how_long_to_wait_but_a_billing_refusal_does_not(
     header=st.text(),
     changes=st.booleans(),
 )
-def test_no_error_answer_is_beyond_understanding(
-    status: int, body: bytes, header: str, changes: bool
-) -> None:
+def test_no_error_answer_is_beyond_understanding(status: int, body: bytes, header: str, changes: bool) -> None:
     refused = refusal(status, body, {"retry-after": header}, changes=changes, now=NOW)
 
     assert refused.status == status

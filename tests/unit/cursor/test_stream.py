@@ -117,9 +117,7 @@ async def test_a_stream_that_does_not_begin_is_an_error(step: Step, code: str, r
         (b"[]", "bad_response", True),
     ],
 )
-async def test_an_error_event_ends_the_stream_with_what_it_says(
-    data: bytes, code: str, retryable: bool
-) -> None:
+async def test_an_error_event_ends_the_stream_with_what_it_says(data: bytes, code: str, retryable: bool) -> None:
     events, failure = await streamed(sse(STATUS, b"event: error\ndata: " + data + b"\n\n"))
 
     assert [event.kind for event in events] == ["status"]
@@ -191,7 +189,7 @@ async def test_a_long_stream_of_short_events_has_no_limit_and_can_be_left_at_any
 
     for _ in range(20):
         await anext(events)
-    await events.aclose()  # type: ignore[attr-defined]  # what the loop does with one that was left
+    await events.aclose()
 
     assert stream.sent >= 20 * 1_000_000
     assert stream.closed
@@ -199,8 +197,7 @@ async def test_a_long_stream_of_short_events_has_no_limit_and_can_be_left_at_any
 
 @settings(deadline=None)
 @given(
-    content=st.binary()
-    | st.lists(st.sampled_from([STATUS, SAID, DONE, b"\r", b"data:", b"id: \0\n"])).map(b"".join)
+    content=st.binary() | st.lists(st.sampled_from([STATUS, SAID, DONE, b"\r", b"data:", b"id: \0\n"])).map(b"".join)
 )
 async def test_no_stream_leads_to_anything_but_events_or_a_provider_error(content: bytes) -> None:
     events, _ = await streamed(sse(content))
@@ -210,9 +207,7 @@ async def test_no_stream_leads_to_anything_but_events_or_a_provider_error(conten
 
 async def test_a_stream_is_observed_once_when_it_begins_or_fails_to() -> None:
     seen: list[tuple[str, int | str]] = []
-    steps = Script(
-        sse(SAID, failure=httpx.ReadError("")), error(410, "stream_expired"), httpx.ReadTimeout("")
-    )
+    steps = Script(sse(SAID, failure=httpx.ReadError("")), error(410, "stream_expired"), httpx.ReadTimeout(""))
     client = provider("v1", steps, observe=lambda endpoint, status, _: seen.append((endpoint, status)))
 
     for _ in range(3):

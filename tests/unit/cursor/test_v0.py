@@ -177,9 +177,7 @@ async def test_a_stop_is_taken_and_its_answer_is_of_no_interest() -> None:
     assert script.calls == [f"POST /v0/agents/{AGENT}/stop"] * 2
 
 
-@pytest.mark.parametrize(
-    "refusal", [error(409, "run_not_cancellable"), error(400, "validation_error", "not running")]
-)
+@pytest.mark.parametrize("refusal", [error(409, "run_not_cancellable"), error(400, "validation_error", "not running")])
 @pytest.mark.parametrize("word", ["FINISHED", "ERROR", "EXPIRED", "STOPPED"])
 async def test_stopping_what_has_ended_is_fine(refusal: httpx.Response, word: str) -> None:
     script = Script(refusal, answer(v0_agent(status=word)))

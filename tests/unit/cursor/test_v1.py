@@ -48,9 +48,7 @@ PLAIN = {
         (replace(REQUEST, name=" "), {key: value for key, value in PLAIN.items() if key != "name"}),
     ],
 )
-async def test_a_create_sends_what_is_known_and_nothing_else(
-    request_: AgentRequest, body: dict[str, object]
-) -> None:
+async def test_a_create_sends_what_is_known_and_nothing_else(request_: AgentRequest, body: dict[str, object]) -> None:
     script = Script(created("v1"))
 
     await provider("v1", script).create(request_)
@@ -184,9 +182,7 @@ async def test_the_status_of_the_run_is_the_one_that_counts(word: str, status: A
 
 
 def pushed(*branches: dict[str, str]) -> httpx.Response:
-    run = v1_run(
-        status="FINISHED", result="Added README.md", durationMs=12357, git={"branches": list(branches)}
-    )
+    run = v1_run(status="FINISHED", result="Added README.md", durationMs=12357, git={"branches": list(branches)})
     return answer(run)
 
 
@@ -226,9 +222,7 @@ async def test_of_several_repositories_the_agents_own_is_shown() -> None:
 async def test_a_run_that_pushed_nothing_has_neither_branch_nor_pull_request() -> None:
     nothing: list[dict[str, object]] = [{}, {"git": {}}, {"git": {"branches": []}}]
     for git in nothing:
-        snapshot = await provider("v1", Script(answer(v1_run(status="FINISHED", **git)))).get(
-            AGENT_ID, RUN_ID
-        )
+        snapshot = await provider("v1", Script(answer(v1_run(status="FINISHED", **git)))).get(AGENT_ID, RUN_ID)
         assert (snapshot.branch, snapshot.pr_url) == (None, None)
 
 
@@ -259,9 +253,7 @@ async def test_stopping_what_has_ended_is_fine() -> None:
     await provider("v1", Script(error(409, "run_not_cancellable"))).stop(AGENT_ID, RUN_ID)
 
 
-@pytest.mark.parametrize(
-    "refusal", [error(409, "agent_archived"), error(404, "run_not_found"), error(401, "x_y")]
-)
+@pytest.mark.parametrize("refusal", [error(409, "agent_archived"), error(404, "run_not_found"), error(401, "x_y")])
 async def test_a_stop_that_was_not_taken_is_an_error(refusal: httpx.Response) -> None:
     with pytest.raises(ProviderError):
         await provider("v1", Script(refusal)).stop(AGENT_ID, RUN_ID)
@@ -287,9 +279,7 @@ TOKENS = {
         ({"cost": 3}, None),
     ],
 )
-async def test_usage_is_tokens_and_what_was_charged_in_dollars(
-    answered: dict[str, object], cost: float | None
-) -> None:
+async def test_usage_is_tokens_and_what_was_charged_in_dollars(answered: dict[str, object], cost: float | None) -> None:
     beside = Script(answer({"totalUsage": TOKENS, "runs": [], **answered}))
     within = Script(answer({"totalUsage": {**TOKENS, **answered}, "runs": []}))
 
