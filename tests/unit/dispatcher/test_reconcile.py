@@ -190,27 +190,26 @@ async def test_an_earlier_moment_does_not_make_a_later_one_forgotten() -> None:
         await d.w.create(
             make_task("a"), make_task("b", order_index=1), execution_mode="parallel", failure_policy="continue"
         )
-        one, other = d.reconciler(), d.reconciler()
+        reconciler = d.reconciler()
         for _ in range(2):
             await d.w.launch(await d.w.ticket("a"))
             await d.observe("a", AgentStatus.FAILED)
             if (await d.w.task("a")).retry_count == 1:
-                await d.take_all(one)
+                await d.take_all(reconciler)
                 d.w.clock.advance(timedelta(minutes=2))
                 await d.fire()
-        await d.take_all(one)
+        await d.take_all(reconciler)
         late = (await d.w.task("a")).retry_at
         await d.w.launch(await d.w.ticket("b"))
         await d.observe("b", AgentStatus.FAILED)
-        await d.take_all(other)
+        await d.take_all(reconciler)
         early = (await d.w.task("b")).retry_at
         assert early is not None
         assert late is not None
         assert early < late
         d.w.clock.advance(early - d.w.clock.now())
         await d.fire()
-        await d.take_all(one)
-        await d.take_all(other)
+        await d.take_all(reconciler)
         assert (await d.w.attempt("b")).number == 2
         assert (await d.w.task("a")).retry_at == late
         d.w.clock.advance(late - d.w.clock.now())
