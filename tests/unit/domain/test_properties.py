@@ -26,7 +26,7 @@ from shared.views import orchestration_view, statistics, task_views
 from tests.support.orchestrations import ORCHESTRATION, T0, TEAM, make_spec, make_task
 
 CAUSE = Cause("command", "correlation", "ann")
-ENDS_OF_TASKS = (ev.TaskCompleted, ev.TaskFailed, ev.TaskCancelled)
+EndOfTask = ev.TaskCompleted | ev.TaskFailed | ev.TaskCancelled
 ENDS = (ev.OrchestrationCompleted, ev.OrchestrationFailed)
 REFUSALS = {"ALREADY_COMPLETED", "INVALID_STATE_TRANSITION"}
 
@@ -181,7 +181,7 @@ class Life(RuleBasedStateMachine):
         assert self.reread == self.state, "written and read again, it is another"
 
     def keeps_its_ends(self) -> None:
-        ends = Counter(event.task_id for _, event in self.log if isinstance(event, ENDS_OF_TASKS))
+        ends = Counter(event.task_id for _, event in self.log if isinstance(event, EndOfTask))
         for task in self.known.tasks.values():
             assert ends[task.task_id] == int(task.status.is_terminal)
             if task.task_id in self.ended:
@@ -282,7 +282,9 @@ class Life(RuleBasedStateMachine):
         commit = Commit("c", CAUSE.command_id, "x", "ann", TEAM, ORCHESTRATION, version + 1, self.now, recorded)
         for event in events:
             if isinstance(event, ev.TaskQueued):
-                may_be_queued(self.known if self.state else None, event, self.now)
+                may_be_queued(self.known, event, self.now)
+            if isinstance(event, EndOfTask | ev.AttemptFailed):
+                leaves_no_agent_behind(self.known, event)
             self.state = evolve(self.state, event, self.now)
             self.log.append((self.now, event))
         for entry in decode(encode(commit)).events:
@@ -314,8 +316,7 @@ def limit(state: Orchestration) -> int:
     return state.spec.max_parallel or len(state.tasks)
 
 
-def may_be_queued(state: Orchestration | None, event: ev.TaskQueued, now: datetime) -> None:
-    assert state is not None
+def may_be_queued(state: Orchestration, event: ev.TaskQueued, now: datetime) -> None:
     task = state.tasks[event.task_id]
     assert state.status is OrchestrationStatus.ACTIVE
     assert task.status is TaskStatus.PENDING
@@ -325,6 +326,19 @@ def may_be_queued(state: Orchestration | None, event: ev.TaskQueued, now: dateti
     assert event.attempt_id not in state.attempt_index
     assert not over_budget(state)
     assert all(state.tasks[other].status in SATISFIED for other in task.spec.depends_on)
+    if state.spec.execution_mode == "sequential":
+        waiting = [other for other in state.tasks.values() if other.retry_at is not None and other.retry_at > now]
+        assert not waiting, "it took the turn of a task that waits for its retry"
+
+
+def leaves_no_agent_behind(state: Orchestration, event: ev.AttemptFailed | EndOfTask) -> None:
+    attempt = state.tasks[event.task_id].current
+    if attempt is None or attempt.phase is Phase.QUEUED:
+        return
+    assert isinstance(event, ev.AttemptFailed | ev.TaskCompleted), "an agent is let go that may still be at work"
+    if attempt.phase is Phase.CREATED:
+        assert attempt.status is not None
+        assert attempt.status.is_terminal, "an agent is let go that was not seen to end"
 
 
 def keeps_its_limits(state: Orchestration) -> None:
@@ -389,7 +403,7 @@ def plans_for_each_phase(state: Orchestration) -> None:
 
 TestLife = Life.TestCase
 TestLife.settings = settings(
-    max_examples=150,
+    max_examples=100,
     stateful_step_count=40,
     derandomize=True,
     database=None,
