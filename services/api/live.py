@@ -83,7 +83,8 @@ class Listener:
     async def wait(self, seconds: float) -> bool:
         """Whether there is something new, a change or the cut, within so many seconds."""
         try:
-            await asyncio.wait_for(self._news.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
         except TimeoutError:
             return False
         return True

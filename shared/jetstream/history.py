@@ -117,7 +117,8 @@ class HistoryReader:
         call = self._calls[key] = _Call()
         try:
             await self._nc.publish(self._direct, orjson.dumps(query), reply=f"{inbox}.{key}")
-            end = await asyncio.wait_for(call.end, within)
+            async with asyncio.timeout(within):
+                end = await call.end
             return call.messages, end
         finally:
             del self._calls[key]

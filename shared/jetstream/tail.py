@@ -101,7 +101,9 @@ class Tail:
         self._news.clear()
         if self._broken is None and not self._waiting and self._asked:
             try:
-                await asyncio.wait_for(self._news.wait(), _HEARTBEAT / 4)
+                # Not `wait_for`, which on Python 3.11 loses a cancellation that comes together with the news.
+                async with asyncio.timeout(_HEARTBEAT / 4):
+                    await self._news.wait()
             except TimeoutError:
                 self._check_pulse()
         if self._broken is not None and not self._waiting:
