@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, Protocol
 
 import anyio
@@ -75,6 +75,9 @@ class Poison(Exception):
 class Observer(Protocol):
     """Told how consuming goes; metrics are made of it."""
 
+    def waited(self, consumer: str, seconds: float) -> None:
+        """A message got to a handler for the first time, `seconds` after it was stored."""
+
     def processed(self, consumer: str, seconds: float) -> None:
         """A handler ended, well or not, after `seconds`."""
 
@@ -83,6 +86,8 @@ class Observer(Protocol):
 
 
 class _Nobody:
+    def waited(self, consumer: str, seconds: float) -> None: ...
+
     def processed(self, consumer: str, seconds: float) -> None: ...
 
     def failed(self, consumer: str, kind: str) -> None: ...
@@ -225,6 +230,9 @@ class _Consumption:
 
     async def _process(self, message: Msg) -> None:
         delivery = _delivery(message)
+        if delivery.deliveries == 1:
+            waited = datetime.now(UTC) - delivery.published_at
+            self._observer.waited(self._spec.name, max(0.0, waited.total_seconds()))
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._policy.handler_seconds):

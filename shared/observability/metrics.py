@@ -19,6 +19,9 @@ PROVIDER_SECONDS = Histogram(
     "cursor_api_duration_seconds", "Time of a call to the provider", ["endpoint"], buckets=_CALL_SECONDS
 )
 QUEUE_SIZE = Gauge("queue_size", "Messages that wait for a consumer", ["queue"])
+QUEUE_WAITING_SECONDS = Histogram(
+    "queue_waiting_time_seconds", "From the storing of a message to its first handler", ["queue"], buckets=_HANDLE_SECONDS
+)
 QUEUE_SECONDS = Histogram(
     "queue_processing_time_seconds", "Time to handle a message", ["queue"], buckets=_HANDLE_SECONDS
 )
@@ -38,6 +41,9 @@ def observe_provider_call(endpoint: str, status: int | str, seconds: float) -> N
 
 class ConsumerMetrics:
     """Counts how consuming goes; given to every subscription."""
+
+    def waited(self, consumer: str, seconds: float) -> None:
+        QUEUE_WAITING_SECONDS.labels(consumer).observe(seconds)
 
     def processed(self, consumer: str, seconds: float) -> None:
         QUEUE_SECONDS.labels(consumer).observe(seconds)

@@ -40,6 +40,8 @@ class Seen:
     seconds: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
+    def waited(self, consumer: str, seconds: float) -> None: ...
+
     def processed(self, consumer: str, seconds: float) -> None:
         assert consumer == DISPATCHER_COMMANDS.name
         self.seconds.append(seconds)
