@@ -25,6 +25,9 @@ _quiet_log = _log.getChild("faststream")
 _quiet_log.setLevel(logging.WARNING)
 
 _PULL_SECONDS: Final = 2.0  # a pull that was lost with its connection costs this much
+# The library hands a batch over when it is complete or the queue is empty: in a steady flow the first messages of a
+# large one would wait for the last.
+_AT_ONCE: Final = 10
 _TOO_QUICK: Final = 0.2  # seconds; an empty answer sooner than this is an error in disguise
 
 
@@ -150,7 +153,7 @@ class _Gate:
             await asyncio.sleep(timeout)  # the loop above is about to be cancelled
             return []
         began = time.monotonic()
-        messages = await self._intake.hold(await self._fetch(min(batch, self._intake.room), timeout))
+        messages = await self._intake.hold(await self._fetch(min(batch, self._intake.room, _AT_ONCE), timeout))
         if messages:
             self._backoff.reset()
         elif time.monotonic() - began < _TOO_QUICK:
