@@ -79,4 +79,6 @@ class Reply:
 
     @staticmethod
     def decode(body: bytes) -> "Reply":
-        return Reply(**orjson.loads(body))
+        """Read the wire form; fields of a newer release are ignored."""
+        raw: dict[str, Any] = orjson.loads(body)
+        return Reply(**{name: value for name, value in raw.items() if name in Reply.__dataclass_fields__})

@@ -118,7 +118,11 @@ class OrchestrationSpec(Frozen):
 
 
 class Failure(Frozen):
-    """Why an attempt, a task or an orchestration failed; `code` is one of the product's error codes."""
+    """Why an attempt, a task or an orchestration failed.
+
+    `code` is one of `errors.HTTP_STATUS`, or of those that only attempts have: AGENT_FAILED, AGENT_EXPIRED,
+    AGENT_STOPPED, DELIVERABLE_MISSING, TIMEOUT, NETWORK_ERROR.
+    """
 
     code: str
     message: str
