@@ -1,4 +1,4 @@
-"""A proxy between client and broker that loses chosen answers of the broker."""
+"""A proxy between client and broker that loses chosen answers of the broker, or takes its time."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -22,10 +22,14 @@ def is_first_ack(body: bytes) -> bool:
 
 @dataclass
 class LossyProxy:
-    """`lose`: which message bodies to the client are lost. `cut`: break the connection in their place."""
+    """`lose`: which message bodies to the client are lost. `cut`: break the connection in their place.
+
+    `delay`: seconds that every answer of the broker is under way.
+    """
 
     lose: Judge
     cut: bool = False
+    delay: float = 0.0
     url: str = ""
     lost: int = 0
 
@@ -60,6 +64,7 @@ class LossyProxy:
                         return
                     continue
                 frame += body
+            await asyncio.sleep(self.delay)
             writer.write(frame)
             await writer.drain()
 
@@ -71,9 +76,9 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @asynccontextmanager
-async def lossy_proxy(target: str, lose: Judge, *, cut: bool = False) -> AsyncIterator[LossyProxy]:
+async def lossy_proxy(target: str, lose: Judge, *, cut: bool = False, delay: float = 0.0) -> AsyncIterator[LossyProxy]:
     """A proxy in front of the broker at `target`; connect to its `url`."""
-    proxy = LossyProxy(lose, cut)
+    proxy = LossyProxy(lose, cut, delay)
     connections: set[asyncio.Task[None]] = set()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -27,6 +27,7 @@ from shared.jetstream.topology import (
     command_subject,
     dead_subject,
 )
+from tests.contracts.proxy import LossyProxy, lossy_proxy
 from tests.support.eventually import eventually
 
 SUBJECT = command_subject("team", "orc")
@@ -69,7 +70,7 @@ def seen() -> Seen:
 
 @asynccontextmanager
 async def consuming(
-    server: NatsServer,
+    server: NatsServer | LossyProxy,
     handler: Handler,
     seen: Seen,
     *,
@@ -143,6 +144,19 @@ async def test_a_lone_message_reaches_its_handler_at_once(nats: NatsServer, nc: 
             await publish(nc, b"x")
             await eventually(lambda count=count: len(seen.deliveries) == count, interval=0.002)  # type: ignore[misc]
             assert time.monotonic() - began < 0.3
+
+
+async def test_a_message_reaches_its_handler_at_once_however_late_the_ends_of_pulls_come(
+    nats: NatsServer, nc: Client, seen: Seen
+) -> None:
+    async with lossy_proxy(nats.url, lambda body: False, delay=0.01) as slow, consuming(slow, nothing, seen):
+        for count in range(1, 10):
+            began = time.monotonic()
+            await publish(nc, b"x")
+            await eventually(lambda count=count: len(seen.deliveries) == count, interval=0.002)  # type: ignore[misc]
+            assert time.monotonic() - began < 0.4
+            if count % 3 == 0:
+                await asyncio.sleep(2.1)  # a pull, of two seconds, ends without a message
 
 
 async def test_later_puts_it_back_for_that_long_and_is_no_failure(
