@@ -20,7 +20,10 @@ PROVIDER_SECONDS = Histogram(
 )
 QUEUE_SIZE = Gauge("queue_size", "Messages that wait for a consumer", ["queue"])
 QUEUE_WAITING_SECONDS = Histogram(
-    "queue_waiting_time_seconds", "From the storing of a message to its first handler", ["queue"], buckets=_HANDLE_SECONDS
+    "queue_waiting_time_seconds",
+    "From the storing of a message to its first handler",
+    ["queue"],
+    buckets=_HANDLE_SECONDS,
 )
 QUEUE_SECONDS = Histogram(
     "queue_processing_time_seconds", "Time to handle a message", ["queue"], buckets=_HANDLE_SECONDS
