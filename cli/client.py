@@ -137,7 +137,10 @@ class Client:
             unsure = "; what was asked may still happen, `orchestrator list` shows it" if changes else ""
             return UnreachableError(f"no answer in time from the API at {self._url}{unsure}")
         reason = str(error) or type(error).__name__
-        return UnreachableError(f"cannot reach the API at {self._url}: {reason}")
+        return UnreachableError(
+            f"cannot reach the API at {self._url}: {reason}; `orchestrator up` starts one on this machine, "
+            "--url or ORCHESTRATOR_URL names another"
+        )
 
 
 def _path(orchestration_id: str) -> str:

@@ -1,6 +1,7 @@
 """Whether the broker keeps what it has acknowledged, power cut or not."""
 
 import asyncio
+import http.client
 import json
 import urllib.request
 from typing import Any, Final
@@ -32,8 +33,8 @@ async def check_durability(nc: Client, *, replicas: int, monitor_url: str | None
         )
     try:
         answer = await asyncio.wait_for(asyncio.to_thread(_read_monitor, monitor_url), 2 * _SECONDS)
-    except (OSError, ValueError) as exc:
-        raise WeakBrokerError(f"the monitoring at NATS_MONITOR_URL does not answer: {exc}") from exc
+    except (OSError, ValueError, http.client.HTTPException) as exc:
+        raise WeakBrokerError(f"the monitoring at NATS_MONITOR_URL does not answer as it should: {exc}") from exc
     if answer.get("server_id") != await _connected_server(nc):
         raise WeakBrokerError("NATS_MONITOR_URL is the monitoring of another server than NATS_URL")
     if (answer.get("config") or {}).get("sync_always") is not True:
@@ -45,7 +46,9 @@ async def check_durability(nc: Client, *, replicas: int, monitor_url: str | None
 
 def _read_monitor(url: str) -> dict[str, Any]:
     with urllib.request.urlopen(f"{url.rstrip('/')}/jsz?config=true", timeout=_SECONDS) as answer:
-        body: dict[str, Any] = json.load(answer)
+        body = json.load(answer)
+    if not isinstance(body, dict):
+        raise ValueError("not a JSON object")
     return body
 
 

@@ -223,6 +223,9 @@ class JetStreamKeyValue:
                             backoff.reset()
             except (TailBrokenError, NatsError, TimeoutError) as exc:
                 _log.info("Watching %s was interrupted, trying again: %r", self._stream, exc)
+            except Exception:
+                # Nobody would hear of a view that stands still for ever; the next one begins with the whole bucket.
+                _log.exception("Watching %s failed, trying again", self._stream)
             await backoff.wait()
 
 

@@ -127,6 +127,8 @@ async def test_a_single_node_whose_monitoring_cannot_be_asked_is_refused(nats: N
         await verify(nc, replace(settings, monitor_url=None))
     with pytest.raises(WeakBrokerError, match="does not answer"):
         await verify(nc, replace(settings, monitor_url="http://127.0.0.1:1"))
+    with pytest.raises(WeakBrokerError, match="does not answer"):  # the port of the broker itself
+        await verify(nc, replace(settings, monitor_url=nats.url.replace("nats:", "http:")))
 
 
 async def test_the_monitoring_of_another_server_proves_nothing(nc: Client, nats: NatsServer) -> None:
