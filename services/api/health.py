@@ -85,8 +85,9 @@ class Health:
 
     async def _database(self) -> Check:
         try:
-            await self.queries.ping()
-        except psycopg.Error as exc:
+            async with asyncio.timeout(_PATIENCE_SECONDS):  # sooner than a request would give up on it
+                await self.queries.ping()
+        except (psycopg.Error, TimeoutError) as exc:
             return Check(False, f"does not answer ({type(exc).__name__})")
         return Check(True)
 
