@@ -111,6 +111,6 @@ def how_followed(api_version: str, statistics: View) -> str:
     told = f"Cursor's API {api_version} (simulated): {agents} created"
     webhooks = statistics.get("webhooks", {})
     if not webhooks.get("sent"):
-        return f"{told}, followed by polling"
+        return f"{told}, followed by {'stream and ' if api_version == 'v1' else ''}polling"
     sent = formats.counted(webhooks["sent"], "signed webhook")
     return f"{told}, followed by {sent}, {webhooks.get('delivered', 0)} of them taken, and by polling"

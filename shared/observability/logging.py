@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 _context: ContextVar[dict[str, str]] = ContextVar("log_context", default={})  # noqa: B039  never changed in place
-_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
 # Their lines say nothing that ours do not, and httpx shows whole addresses.
 _NOISY = ("httpx", "httpcore", "nats", "faststream", "uvicorn.access", "hpack")
 

@@ -147,7 +147,8 @@ def test_a_demo_takes_the_ports_and_the_folder_that_are_set() -> None:
 def test_a_demo_says_how_it_followed_the_agents() -> None:
     polled = {"creates": 3, "webhooks": {"sent": 0}}
     told = {"creates": 3, "webhooks": {"sent": 4, "delivered": 3}}
-    assert how_followed("v1", polled) == "Cursor's API v1 (simulated): 3 agents created, followed by polling"
+    assert how_followed("v1", polled) == "Cursor's API v1 (simulated): 3 agents created, followed by stream and polling"
+    assert how_followed("v0", polled).endswith("3 agents created, followed by polling")
     assert how_followed("v0", told).endswith("followed by 4 signed webhooks, 3 of them taken, and by polling")
 
 
