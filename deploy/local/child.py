@@ -111,6 +111,12 @@ class Child:
         if self._process is not None:
             self._process.send_signal(number)
 
+    def freeze(self) -> None:
+        """Stops it with SIGSTOP, and returns when every thread of it stands still, which takes a moment."""
+        self.signal(signal.SIGSTOP)
+        while self._process is not None and self._process.poll() is None and not _stands_still(self._process.pid):
+            time.sleep(0.001)
+
     def stop(self) -> None:
         """Asks it to end, waits for as long as its specification allows, then kills it."""
         if self._process is None:
@@ -149,3 +155,12 @@ def _tail(log: Path) -> str:
         return log.read_text(errors="replace")[-_LOG_TAIL_CHARACTERS:].strip()
     except OSError:
         return "(no log)"
+
+
+def _stands_still(pid: int) -> bool:
+    """Whether all threads are stopped, as Linux tells."""
+    try:
+        stats = [(thread / "stat").read_text() for thread in Path(f"/proc/{pid}/task").iterdir()]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return all(stat.rsplit(")", 1)[1].split()[0] in "TtZX" for stat in stats)

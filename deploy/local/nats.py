@@ -145,7 +145,7 @@ class NatsServer:
     def pause(self) -> None:
         """Freezes it: connections stay open and nothing is answered, as on a hung machine."""
         if self._child:
-            self._child.signal(signal.SIGSTOP)
+            self._child.freeze()
 
     def resume(self) -> None:
         """Lets a frozen server go on."""
