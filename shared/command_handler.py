@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from itertools import islice
 
 from shared.domain.commands import AnyCommand, Deciding
 from shared.domain.errors import Refusal
@@ -199,6 +200,6 @@ class CommandHandler:
 
     def _evict(self) -> None:
         """Drop the longest unused, but never one that is being worked on: two of one would not share a lock."""
-        for key in list(self._cache)[: max(0, len(self._cache) - self._cache_size)]:
+        for key in list(islice(self._cache, max(0, len(self._cache) - self._cache_size))):
             if not self._cache[key].lock.locked():
                 del self._cache[key]

@@ -71,7 +71,7 @@ def task_view(state: Orchestration, task: Task) -> View:
         "model": task.spec.model,
         "timeout_minutes": task.spec.timeout_minutes,
         "metadata": task.spec.metadata,
-        "cloud_agent_id": attempt.agent_id if attempt else None,
+        "cloud_agent_id": _agent_id(attempt) if attempt else None,
         "cloud_agent_status": attempt.status.value if attempt and attempt.status else None,
         "cloud_agent_url": attempt.url if attempt else None,
         "outcome": result.outcome if result else None,
@@ -105,7 +105,7 @@ def _attempt_view(attempt: Attempt) -> View:
         "number": attempt.number,
         "phase": attempt.phase.value,
         "base_ref": attempt.base_ref,
-        "agent": _agent_view(attempt) if attempt.agent_id else None,
+        "agent": _agent_view(attempt) if _agent_id(attempt) else None,
         "error_code": attempt.failure.code if attempt.failure else None,
         "error_message": attempt.failure.message if attempt.failure else None,
         "duration": attempt.duration_ms or None,
@@ -115,6 +115,12 @@ def _attempt_view(attempt: Attempt) -> View:
         "deadline_at": _time(attempt.deadline_at),
         "ended_at": _time(attempt.ended_at),
     }
+
+
+def _agent_id(attempt: Attempt) -> str | None:
+    """The agent's id once it is the provider's own: on v0 the one that we chose means nothing to anybody else."""
+    is_real = attempt.api_version == "v1" or attempt.provider_status is not None
+    return attempt.agent_id if is_real else None
 
 
 def _agent_view(attempt: Attempt) -> View:

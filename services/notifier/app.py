@@ -59,4 +59,5 @@ async def build(
         yield
     finally:
         watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
         await broker.stop()

@@ -12,6 +12,7 @@ from services.api.commands import Asked
 from services.api.creation import create_command, read_create
 from services.api.errors import not_found
 from services.api.parts import Parts, TheParts
+from services.api.problems import InvalidRequestError, problem
 from services.api.reading import Shown
 from services.api.responses import (
     ActionShape,
@@ -83,6 +84,7 @@ OrchestrationId = Annotated[str, Depends(known_form)]
 )
 async def create(request: Request, principal: Writer, parts: TheParts) -> Response:
     """Takes every field in camelCase and in snake_case. Unknown fields are refused."""
+    _refuse_idempotency_key(request)
     body = await read_json(request)
     models = await parts.models.names()
     wanted = read_create(body, models, allow_private_webhooks=parts.settings.allow_private_webhooks)
@@ -135,11 +137,13 @@ async def activate(request: Request, principal: Writer, orchestration_id: Orches
     },
 )
 async def list_newest(
+    request: Request,
     principal: Reader,
     parts: TheParts,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: Annotated[str | None, Query(max_length=500, description="a page's `nextCursor`")] = None,
 ) -> Response:
+    _refuse_unknown_parameters(request, {"limit", "cursor"})
     page = await parts.queries.orchestrations(principal.team, limit=limit, cursor=cursor)
     return Json(_page(page.items, page.next_cursor))
 
@@ -220,3 +224,16 @@ def _action(orchestration_id: str, status: str | None, message: str) -> View:
 
 def _page(items: list[View], next_cursor: str | None) -> View:
     return {"items": items, **({"nextCursor": next_cursor} if next_cursor is not None else {})}
+
+
+def _refuse_idempotency_key(request: Request) -> None:
+    """Whoever sends one counts on it; to ignore it could cost them a second set of agents."""
+    if "idempotency-key" in request.headers:
+        raise InvalidRequestError([problem("Idempotency-Key", "is not available yet; send the request without it")])
+
+
+def _refuse_unknown_parameters(request: Request, known: set[str]) -> None:
+    """A filter that is ignored would show what was not asked for."""
+    unknown = sorted(set(request.query_params) - known)
+    if unknown:
+        raise InvalidRequestError([problem(name[:100], "is not a parameter of this list") for name in unknown])
