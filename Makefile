@@ -2,7 +2,8 @@
 SHELL := /bin/sh
 
 BIN := .venv/bin
-WORKERS ?= 2
+# More than there are cores: the tests wait for servers most of the time.
+WORKERS ?= 4
 
 # Keyed on content, not on time, which a clone sets at will, and on this folder, because an environment can't be moved.
 LOCKED := .venv/.locked-$(shell { cat requirements-dev.lock; pwd; } | cksum | tr ' ' '-')
