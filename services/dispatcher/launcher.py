@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 
 _SLOT_WAIT_SECONDS = 5.0
 _SLOT_PAUSE_SECONDS = 1.0
+_VERSION_PAUSE_SECONDS = 30.0
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
 # The provider's clock and ours may differ by this much when its list is searched for what we created.
@@ -110,6 +111,11 @@ class Launcher:
         task, attempt = found
         if attempt.phase is Phase.CREATED:
             return
+        if attempt.api_version not in (None, self.provider.version):
+            # Only the version that may have created its agent can say so; another would make a second one.
+            raise Later(
+                _VERSION_PAUSE_SECONDS, f"started with {attempt.api_version}, which this process does not speak"
+            )
         if not await self.slots.acquire(ticket, attempt.priority, attempt.queued_at, within=_SLOT_WAIT_SECONDS):
             raise Later(_SLOT_PAUSE_SECONDS, "no slot is free")
         certainty = _Certainty()

@@ -97,6 +97,16 @@ async def test_a_ticket_that_comes_again_makes_no_second_agent(version: ApiVersi
         assert await w.holders() == [ticket]
 
 
+async def test_an_attempt_started_with_the_other_version_is_left_to_a_process_that_speaks_it() -> None:
+    async with world("v1") as w:
+        await w.create()
+        ticket = await w.ticket()
+        await w.do(started(ticket).model_copy(update={"api_version": "v0"}))
+        with pytest.raises(Later):
+            await w.launch(ticket)
+        assert w.provider.requests == []
+
+
 async def test_a_ticket_of_an_attempt_that_has_ended_gives_its_slot_back() -> None:
     async with world() as w:
         await w.create(make_task("a", max_retries=0))
