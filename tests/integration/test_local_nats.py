@@ -1,8 +1,10 @@
 """The embedded broker: durable, on the loopback interface, itself again after a crash."""
 
 import nats as client
+from nats.js import JetStreamContext
+from nats.js.errors import APIError
 
-from deploy.local.nats import NatsServer
+from deploy.local.nats import NatsCluster, NatsServer
 from tests.support.eventually import eventually
 from tests.support.servers import nats_cluster, nats_server
 
@@ -51,22 +53,34 @@ async def test_a_frozen_server_answers_nothing_until_it_goes_on(nats: NatsServer
 async def test_a_cluster_keeps_a_replicated_stream_when_its_leader_is_killed() -> None:
     with nats_cluster() as cluster:
         connection = await client.connect(cluster.urls, reconnect_time_wait=0.1, max_reconnect_attempts=-1)
-        stream = connection.jetstream(timeout=10)
-        await stream.add_stream(name="KEPT", subjects=["kept"], num_replicas=3)
-        await stream.publish("kept", b"1")
+        try:
+            await _outlive_the_leader(cluster, connection.jetstream(timeout=10))
+        finally:
+            await connection.close()
 
-        leader = cluster.leader_of("KEPT")
-        leader.kill()
 
-        async def another_leads() -> bool:
-            try:
-                return cluster.leader_of("KEPT") is not leader
-            except LookupError:
-                return False
+async def _outlive_the_leader(cluster: NatsCluster, stream: JetStreamContext) -> None:
+    async def created() -> bool:
+        try:
+            await stream.add_stream(name="KEPT", subjects=["kept"], num_replicas=3)
+        except APIError:
+            return False  # nodes that have only just come up do not all know of one another
+        return True
 
-        await eventually(another_leads, timeout=30)
-        assert (await stream.get_msg("KEPT", 1)).data == b"1"
+    await eventually(created, timeout=30)
+    await stream.publish("kept", b"1")
 
-        leader.start()
-        assert leader.is_healthy()
-        await connection.close()
+    leader = cluster.leader_of("KEPT")
+    leader.kill()
+
+    async def another_leads() -> bool:
+        try:
+            return cluster.leader_of("KEPT") is not leader
+        except LookupError:
+            return False
+
+    await eventually(another_leads, timeout=30)
+    assert (await stream.get_msg("KEPT", 1)).data == b"1"
+
+    leader.start()
+    assert leader.is_healthy()
