@@ -3,7 +3,7 @@ SHELL := /bin/sh
 
 BIN := .venv/bin
 # More than there are cores: the tests wait for servers most of the time.
-WORKERS ?= 3
+WORKERS ?= 4
 
 # Keyed on content, not on time, which a clone sets at will, and on this folder, because an environment can't be moved.
 LOCKED := .venv/.locked-$(shell { cat requirements-dev.lock; pwd; } | cksum | tr ' ' '-')
