@@ -40,6 +40,7 @@ class Runtime:
 
     def fail(self, error: BaseException) -> None:
         """Stop the process with exit code 1: what failed must be up for the service to be of use."""
+        _log.error("Stopping, for it cannot go on: %r", error, exc_info=error)
         self._failures.append(error)
         self.stop.set()
 
@@ -54,8 +55,7 @@ class Runtime:
 
     @property
     def failed(self) -> bool:
-        for error in self._failures:
-            _log.error("Stopping, for it cannot go on: %r", error, exc_info=error)
+        """Whether it is stopping because it cannot go on."""
         return bool(self._failures)
 
 
