@@ -1,8 +1,8 @@
 """The embedded broker: durable, on the loopback interface, itself again after a crash."""
 
 import nats as client
+from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
-from nats.js.errors import APIError
 
 from deploy.local.nats import NatsCluster, NatsServer
 from tests.support.eventually import eventually
@@ -63,12 +63,19 @@ async def _outlive_the_leader(cluster: NatsCluster, stream: JetStreamContext) ->
     async def created() -> bool:
         try:
             await stream.add_stream(name="KEPT", subjects=["kept"], num_replicas=3)
-        except APIError:
+        except NatsError:
             return False  # nodes that have only just come up do not all know of one another
         return True
 
+    async def stored() -> bool:
+        try:
+            await stream.publish("kept", b"1")
+        except NatsError:
+            return False  # the node that we talk to may not know of the stream's subjects yet
+        return True
+
     await eventually(created, timeout=30)
-    await stream.publish("kept", b"1")
+    await eventually(stored, timeout=30)
 
     leader = cluster.leader_of("KEPT")
     leader.kill()
@@ -79,8 +86,14 @@ async def _outlive_the_leader(cluster: NatsCluster, stream: JetStreamContext) ->
         except LookupError:
             return False
 
+    async def kept() -> bytes | None:
+        try:
+            return (await stream.get_msg("KEPT", 1)).data
+        except NatsError:
+            return None  # the client may have been connected to the one that died
+
     await eventually(another_leads, timeout=30)
-    assert (await stream.get_msg("KEPT", 1)).data == b"1"
+    assert await eventually(kept, timeout=30) == b"1"
 
     leader.start()
     assert leader.is_healthy()
