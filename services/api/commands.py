@@ -61,8 +61,11 @@ class CommandClient:
             if self._nc.is_connected:
                 await subscription.unsubscribe()
 
-    async def send(self, asked: Asked) -> Reply | None:
+    async def send(self, asked: Asked, *, command_id: str | None = None) -> Reply | None:
         """The decision; None if there is none in time: it is still to come.
+
+        Args:
+            command_id: makes repeating the command harmless; None takes a new one.
 
         Raises:
             Refusal: the state does not allow it; nothing has changed.
@@ -70,19 +73,19 @@ class CommandClient:
             PayloadTooLargeError: nothing was sent.
         """
         await self._wait_connected()
-        command_id = self._ids.new()
+        token = self._ids.new()  # not the command's id: several may send the same command at once
         reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting[command_id] = reply
+        self._waiting[token] = reply
         try:
-            await self._append(command_id, asked)
+            await self._append(command_id or token, asked, token)
             return _decision(await asyncio.wait_for(reply, self._reply_seconds))
         except TimeoutError:
             _log.warning("No decision in time", extra={"orchestration": asked.orchestration_id})
             return None
         finally:
-            del self._waiting[command_id]
+            del self._waiting[token]
 
-    async def _append(self, command_id: str, asked: Asked) -> None:
+    async def _append(self, command_id: str, asked: Asked, token: str) -> None:
         message = CommandMessage(
             command_id=command_id,
             correlation_id=asked.request_id,
@@ -90,7 +93,7 @@ class CommandClient:
             team=asked.team,
             orchestration_id=asked.orchestration_id,
             command=asked.command,
-            reply_to=f"{self._inbox}.{command_id}",
+            reply_to=f"{self._inbox}.{token}",
         )
         subject = command_subject(asked.team, asked.orchestration_id)
         try:

@@ -1,19 +1,15 @@
 """Orchestrations: create, activate, read."""
 
 from typing import Annotated, Any, Final
-from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from services.api.auth import Principal, Reader, Writer
+from services.api.auth import Reader, Writer
 from services.api.bodies import read_json
-from services.api.commands import Asked
 from services.api.creation import create_command, read_create
-from services.api.errors import not_found
-from services.api.parts import Parts, TheParts
+from services.api.parts import TheParts
 from services.api.problems import InvalidRequestError, problem
-from services.api.reading import Shown
 from services.api.responses import (
     ActionShape,
     CreatedShape,
@@ -23,10 +19,19 @@ from services.api.responses import (
     OrchestrationsPage,
     TasksPage,
 )
+from services.api.routes.answers import (
+    NOT_DECIDED,
+    STILL_TO_COME,
+    OrchestrationId,
+    action,
+    found,
+    orchestration_address,
+    page,
+    refuse_unknown_parameters,
+    send_command,
+)
 from services.api.routes.documented import ACTION_EXAMPLE, AUTH_CODES, CREATE_EXAMPLE, errors
-from shared.command_message import Reply
-from shared.domain.commands import ActivateOrchestration, AnyCommand
-from shared.views import View
+from shared.domain.commands import ActivateOrchestration
 
 router = APIRouter(prefix="/api/orchestrations", tags=["orchestrations"])
 
@@ -42,7 +47,6 @@ _CREATE_ERRORS: Final = errors(
     "UNSUPPORTED_MEDIA_TYPE",
 )
 _ACTION_ERRORS: Final = errors(*AUTH_CODES, "ORCHESTRATION_NOT_FOUND", "INVALID_STATE_TRANSITION", "ALREADY_COMPLETED")
-_STILL_TO_COME: Final = "The decision is still to come; look at `Location` for it."
 _CREATE_BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
@@ -56,20 +60,6 @@ _CREATE_BODY: Final[dict[str, Any]] = {
 }
 
 
-def known_form(orchestration_id: str) -> str:
-    """The id; what cannot be one is not found like any other."""
-    try:
-        genuine = str(UUID(orchestration_id)) == orchestration_id
-    except ValueError:
-        genuine = False
-    if not genuine:
-        raise not_found()
-    return orchestration_id
-
-
-OrchestrationId = Annotated[str, Depends(known_form)]
-
-
 @router.post(
     "",
     operation_id="createOrchestration",
@@ -77,7 +67,7 @@ OrchestrationId = Annotated[str, Depends(known_form)]
     status_code=201,
     responses={
         201: {"model": CreatedShape, "description": "The new orchestration with its tasks."},
-        202: {"model": ActionShape, "description": _STILL_TO_COME},
+        202: {"model": ActionShape, "description": STILL_TO_COME},
         **_CREATE_ERRORS,
     },
     openapi_extra=_CREATE_BODY,
@@ -92,12 +82,12 @@ async def create(request: Request, principal: Writer, parts: TheParts) -> Respon
     command = create_command(
         wanted, models, orchestration_id=orchestration_id, team=principal.team, created_by=principal.name
     )
-    reply = await _send(request, principal, parts, orchestration_id, command)
-    location = {"Location": _address(orchestration_id)}
+    reply = await send_command(request, principal, parts, orchestration_id, command)
+    location = {"Location": orchestration_address(orchestration_id)}
     if reply is None:
-        return Json(_action(orchestration_id, None, "Accepted; not decided yet"), 202, location)
+        return Json(action(orchestration_id, None, NOT_DECIDED), 202, location)
     await parts.reader.wait_visible(principal.team, orchestration_id, reply.sequence)
-    created = _found(await parts.reader.find(principal.team, orchestration_id))
+    created = found(await parts.reader.find(principal.team, orchestration_id))
     return Json({**created.orchestration, "tasks": created.tasks}, 201, location)
 
 
@@ -111,20 +101,20 @@ async def create(request: Request, principal: Writer, parts: TheParts) -> Respon
             "description": "It is active. Activating twice is no error.",
             "content": {"application/json": {"example": ACTION_EXAMPLE}},
         },
-        202: {"model": ActionShape, "description": _STILL_TO_COME},
+        202: {"model": ActionShape, "description": STILL_TO_COME},
         **_ACTION_ERRORS,
     },
 )
 @router.patch("/{orchestration_id}/activate", include_in_schema=False)
 async def activate(request: Request, principal: Writer, orchestration_id: OrchestrationId, parts: TheParts) -> Response:
     """Starts the tasks that are ready. No body is needed."""
-    known = _found(await parts.reader.exists(principal.team, orchestration_id))
-    reply = await _send(request, principal, parts, orchestration_id, ActivateOrchestration())
+    known = found(await parts.reader.exists(principal.team, orchestration_id))
+    reply = await send_command(request, principal, parts, orchestration_id, ActivateOrchestration())
     if reply is None:
-        pending = _action(orchestration_id, known.orchestration["status"], "Accepted; not decided yet")
-        return Json(pending, 202, {"Location": _address(orchestration_id)})
+        pending = action(orchestration_id, known.orchestration["status"], NOT_DECIDED)
+        return Json(pending, 202, {"Location": orchestration_address(orchestration_id)})
     await parts.reader.wait_visible(principal.team, orchestration_id, reply.sequence)
-    return Json(_action(orchestration_id, reply.status, "Activated" if reply.changed else "Already active"))
+    return Json(action(orchestration_id, reply.status, "Activated" if reply.changed else "Already active"))
 
 
 @router.get(
@@ -143,9 +133,9 @@ async def list_newest(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: Annotated[str | None, Query(max_length=500, description="a page's `nextCursor`")] = None,
 ) -> Response:
-    _refuse_unknown_parameters(request, {"limit", "cursor"})
-    page = await parts.queries.orchestrations(principal.team, limit=limit, cursor=cursor)
-    return Json(_page(page.items, page.next_cursor))
+    refuse_unknown_parameters(request, {"limit", "cursor"})
+    newest = await parts.queries.orchestrations(principal.team, limit=limit, cursor=cursor)
+    return Json(page(newest.items, newest.next_cursor))
 
 
 @router.get(
@@ -155,8 +145,8 @@ async def list_newest(
     responses={200: {"model": DetailShape, "description": "As it is now."}, **_READ_ERRORS},
 )
 async def get(principal: Reader, orchestration_id: OrchestrationId, parts: TheParts) -> Response:
-    found = _found(await parts.reader.find(principal.team, orchestration_id))
-    return Json(found.detail(parts.clock.now()))
+    shown = found(await parts.reader.find(principal.team, orchestration_id))
+    return Json(shown.detail(parts.clock.now()))
 
 
 @router.get(
@@ -166,8 +156,8 @@ async def get(principal: Reader, orchestration_id: OrchestrationId, parts: ThePa
     responses={200: {"model": TasksPage, "description": "All of them."}, **_READ_ERRORS},
 )
 async def tasks(principal: Reader, orchestration_id: OrchestrationId, parts: TheParts) -> Response:
-    found = _found(await parts.reader.find(principal.team, orchestration_id))
-    return Json(_page(found.tasks, None))
+    shown = found(await parts.reader.find(principal.team, orchestration_id))
+    return Json(page(shown.tasks, None))
 
 
 @router.get(
@@ -188,52 +178,13 @@ async def events(
         int, Query(ge=0, le=2**31 - 1, description="a page's `nextCursor`: the version behind which to begin")
     ] = 0,
 ) -> Response:
-    page = await parts.queries.events(principal.team, orchestration_id, after=cursor, limit=limit)
-    if not page.items:
-        _found(await parts.reader.find(principal.team, orchestration_id))
-    return Json(_page(page.items, None if page.next_cursor is None else str(page.next_cursor)))
-
-
-async def _send(
-    request: Request, principal: Principal, parts: Parts, orchestration_id: str, command: AnyCommand
-) -> Reply | None:
-    return await parts.commands.send(
-        Asked(
-            team=principal.team,
-            actor=principal.name,
-            orchestration_id=orchestration_id,
-            request_id=request.state.request_id,
-            command=command,
-        )
-    )
-
-
-def _found(shown: Shown | None) -> Shown:
-    if shown is None:
-        raise not_found()
-    return shown
-
-
-def _address(orchestration_id: str) -> str:
-    return f"/api/orchestrations/{orchestration_id}"
-
-
-def _action(orchestration_id: str, status: str | None, message: str) -> View:
-    return {"id": orchestration_id, "status": status, "message": message}
-
-
-def _page(items: list[View], next_cursor: str | None) -> View:
-    return {"items": items, **({"nextCursor": next_cursor} if next_cursor is not None else {})}
+    history = await parts.queries.events(principal.team, orchestration_id, after=cursor, limit=limit)
+    if not history.items:
+        found(await parts.reader.find(principal.team, orchestration_id))
+    return Json(page(history.items, None if history.next_cursor is None else str(history.next_cursor)))
 
 
 def _refuse_idempotency_key(request: Request) -> None:
     """Whoever sends one counts on it; to ignore it could cost them a second set of agents."""
     if "idempotency-key" in request.headers:
         raise InvalidRequestError([problem("Idempotency-Key", "is not available yet; send the request without it")])
-
-
-def _refuse_unknown_parameters(request: Request, known: set[str]) -> None:
-    """A filter that is ignored would show what was not asked for."""
-    unknown = sorted(set(request.query_params) - known)
-    if unknown:
-        raise InvalidRequestError([problem(name[:100], "is not a parameter of this list") for name in unknown])

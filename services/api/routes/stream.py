@@ -10,8 +10,8 @@ from services.api.errors import not_found, unavailable
 from services.api.live import BadResumeError, HubClosedError, Listener, UnknownOrchestrationError
 from services.api.parts import Parts, TheParts
 from services.api.problems import InvalidRequestError, problem
+from services.api.routes.answers import OrchestrationId
 from services.api.routes.documented import AUTH_CODES, errors
-from services.api.routes.orchestrations import OrchestrationId
 from services.api.sse import EventStream
 
 router = APIRouter(prefix="/api/orchestrations", tags=["live"])
