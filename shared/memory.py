@@ -55,6 +55,10 @@ class MemoryEventLog:
         places = self._by_subject.get(event_subject(team, aggregate), [])
         return [self._at(sequence) for sequence in places if sequence > after]
 
+    async def page(self, team: str, aggregate: str, *, after: int, limit: int) -> list[Stored]:
+        places = self._by_subject.get(event_subject(team, aggregate), [])
+        return [self._at(sequence) for sequence in places if sequence > after][:limit]
+
     async def follow(self, *, after: int) -> AsyncIterator[list[Stored]]:
         last = after
         while True:

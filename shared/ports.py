@@ -39,6 +39,12 @@ class EventLog(Protocol):
     async def read(self, team: str, aggregate: str, *, after: int = 0) -> list[Stored]:
         """The aggregate's commits with a sequence above `after`, oldest first; empty when there are none."""
 
+    async def page(self, team: str, aggregate: str, *, after: int, limit: int) -> list[Stored]:
+        """The first `limit` commits of the aggregate above `after`, oldest first.
+
+        Fewer than `limit` need not be all: whoever answers may lag behind what was seen elsewhere.
+        """
+
     def follow(self, *, after: int) -> AsyncIterator[list[Stored]]:
         """Every commit of the log above `after`, in order, in batches as they come; never ends by itself."""
 

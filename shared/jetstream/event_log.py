@@ -85,6 +85,16 @@ class JetStreamEventLog:
                 return [_stored(message) for message in messages]
             await backoff.wait()
 
+    async def page(self, team: str, aggregate: str, *, after: int, limit: int) -> list[Stored]:
+        """See `EventLog.page`.
+
+        Raises:
+            UnreadableCommitError, LogUnavailableError: as `read`.
+        """
+        backoff = Backoff(budget=self._budget)
+        messages = await self._read(event_subject(team, aggregate), after, backoff, limit)
+        return [_stored(message) for message in messages]
+
     async def follow(self, *, after: int) -> AsyncIterator[list[Stored]]:
         """See `EventLog.follow`. Goes on through lost connections and restarts of the broker.
 
@@ -178,9 +188,9 @@ class JetStreamEventLog:
                 return found
             await patience.wait()
 
-    async def _read(self, subject: str, after: int, backoff: Backoff) -> list[RawMessage]:
+    async def _read(self, subject: str, after: int, backoff: Backoff, limit: int | None = None) -> list[RawMessage]:
         try:
-            return await self._history.read(subject, after=after, budget=max(backoff.remaining, 0))
+            return await self._history.read(subject, after=after, budget=max(backoff.remaining, 0), limit=limit)
         except (TimeoutError, UnreadableHistoryError) as exc:
             raise LogUnavailableError(str(exc)) from exc
 

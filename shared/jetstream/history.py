@@ -45,8 +45,8 @@ class HistoryReader:
         self._inbox: str | None = None
         self._starting = asyncio.Lock()
 
-    async def read(self, subject: str, *, after: int, budget: float) -> list[RawMessage]:
-        """Every message of `subject` above the sequence `after`, oldest first.
+    async def read(self, subject: str, *, after: int, budget: float, limit: int | None = None) -> list[RawMessage]:
+        """Every message of `subject` above the sequence `after`, oldest first; at most `limit` where it is given.
 
         Raises:
             UnreadableHistoryError: the broker refuses.
@@ -59,9 +59,10 @@ class HistoryReader:
         while backoff.remaining > 0:
             try:
                 start = (found[-1].sequence if found else after) + 1
-                page, pending = await self._page(subject, start, pending, min(_TRY, backoff.remaining))
+                batch = _BATCH if limit is None else min(_BATCH, limit - len(found))
+                page, pending = await self._page(subject, start, batch, pending, min(_TRY, backoff.remaining))
                 found += page
-                if pending == 0:
+                if pending == 0 or len(found) == limit:
                     return found
                 backoff.reset()
                 continue
@@ -96,9 +97,11 @@ class HistoryReader:
             raise UnreadableHistoryError(error.get("description", ""))
         return _stored(answer["message"])
 
-    async def _page(self, subject: str, start: int, promised: int, within: float) -> tuple[list[RawMessage], int]:
+    async def _page(
+        self, subject: str, start: int, batch: int, promised: int, within: float
+    ) -> tuple[list[RawMessage], int]:
         """One answer and how many messages are still to come; `promised` is what the one before said."""
-        messages, end = await self._ask({"batch": _BATCH, "seq": start, "next_by_subj": subject}, within)
+        messages, end = await self._ask({"batch": batch, "seq": start, "next_by_subj": subject}, within)
         status = end["Status"]
         if status == "404":
             if promised:

@@ -128,6 +128,16 @@ async def test_a_history_of_more_than_one_answer_is_read_whole(log: EventLog) ->
     aggregate = new_aggregate()
     stored = await fill(log, aggregate, 600)
     assert await log.read(TEAM, aggregate) == stored
+    assert await log.page(TEAM, aggregate, after=0, limit=550) == stored[:550]
+
+
+async def test_a_history_is_read_page_by_page(log: EventLog) -> None:
+    aggregate = new_aggregate()
+    stored = await fill(log, aggregate, 5)
+    assert await log.page(TEAM, aggregate, after=0, limit=2) == stored[:2]
+    assert await log.page(TEAM, aggregate, after=stored[1].sequence, limit=2) == stored[2:4]
+    assert await log.page(TEAM, aggregate, after=stored[3].sequence, limit=2) == stored[4:]
+    assert await log.page(TEAM, aggregate, after=stored[4].sequence, limit=2) == []
 
 
 async def test_read_after_gives_only_what_is_new(log: EventLog) -> None:
