@@ -10,7 +10,8 @@ from shared.domain.commands import AnyCommand, Deciding
 from shared.domain.errors import Refusal
 from shared.domain.events import OrchestrationEvent
 from shared.domain.evolve import evolve
-from shared.domain.orchestration import decide, derive_id
+from shared.domain.ids import derive_id
+from shared.domain.orchestration import decide
 from shared.domain.retry import RetryPolicy
 from shared.domain.state import Orchestration
 from shared.envelope import Commit, RecordedEvent, Stored

@@ -1,15 +1,14 @@
 """A command on its way through COMMANDS, the answer to it, and their wire forms."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 
 from shared.domain import commands as cmd
 
-PUBLIC_COMMANDS: dict[str, type[cmd.CreateOrchestration] | type[cmd.ActivateOrchestration]] = {
-    cls.type: cls for cls in (cmd.CreateOrchestration, cmd.ActivateOrchestration)
-}
+PUBLIC_COMMANDS: dict[str, type[cmd.UserCommand]] = {cls.type: cls for cls in get_args(cmd.UserCommand)}
+"""What may come through COMMANDS, by its name on the wire."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from shared.domain.events import OrchestrationStatus, TaskStatus
-from shared.domain.readiness import waiting_for
+from shared.domain.events import Failure, OrchestrationStatus, TaskStatus
+from shared.domain.readiness import Waiting, waiting_for
 from shared.domain.state import Attempt, Orchestration, Task
 
 View = dict[str, Any]
@@ -47,6 +47,9 @@ def orchestration_view(state: Orchestration) -> View:
         "created_at": _time(state.created_at),
         "updated_at": _time(state.updated_at),
         "activated_at": _time(state.activated_at),
+        "pause_mode": state.pause_mode,
+        "paused_at": _time(state.idle_since),
+        "paused_duration": state.idle_ms,
         "completed_at": _time(state.ended_at),
         "version": state.version,
     }
@@ -57,6 +60,7 @@ def task_view(state: Orchestration, task: Task) -> View:
     attempt = task.attempts[-1] if task.attempts else None
     result = task.result
     waiting = waiting_for(state, task, state.updated_at)
+    failure = _shortage(waiting) or task.failure
     ended = task.completed_at or task.failed_at
     return {
         "id": task.task_id,
@@ -78,8 +82,8 @@ def task_view(state: Orchestration, task: Task) -> View:
         "result_summary": result.summary if result else None,
         "result_branch": result.branch if result else None,
         "result_pr_url": result.pr_url if result else None,
-        "error_code": task.failure.code if task.failure else None,
-        "error_message": task.failure.message if task.failure else None,
+        "error_code": failure.code if failure else None,
+        "error_message": failure.message if failure else None,
         "retry_count": task.retry_count,
         "max_retries": task.spec.max_retries,
         "duration": _milliseconds(task.started_at, ended),
@@ -95,6 +99,14 @@ def task_view(state: Orchestration, task: Task) -> View:
     }
 
 
+def _shortage(waiting: Waiting | None) -> Failure | None:
+    """A task that waits for money says so where people look for errors."""
+    if waiting is None or waiting.reason not in ("budget", "quota"):
+        return None
+    spent = "maxCost of the orchestration" if waiting.reason == "budget" else "monthly budget"
+    return Failure(code="QUOTA_EXCEEDED", message=f"the {spent} is used up; the task waits until there is room")
+
+
 def task_views(state: Orchestration) -> list[View]:
     return [task_view(state, task) for task in state.tasks.values()]
 
@@ -105,9 +117,15 @@ def _attempt_view(attempt: Attempt) -> View:
         "number": attempt.number,
         "phase": attempt.phase.value,
         "base_ref": attempt.base_ref,
+        "ending": attempt.ending,
+        "stop_reason": attempt.stop_reason,
+        "continues_agent": attempt.continues is not None,
         "agent": _agent_view(attempt) if _agent_id(attempt) else None,
         "error_code": attempt.failure.code if attempt.failure else None,
         "error_message": attempt.failure.message if attempt.failure else None,
+        "result_branch": attempt.result.branch if attempt.result else None,
+        "result_pr_url": attempt.result.pr_url if attempt.result else None,
+        "result_summary": attempt.result.summary if attempt.result else None,
         "duration": attempt.duration_ms or None,
         "cost": attempt.cost,
         "queued_at": _time(attempt.queued_at),
@@ -164,8 +182,10 @@ def _elapsed(orchestration: View, now: datetime) -> int:
     if orchestration["activated_at"] is None:
         return 0
     started = datetime.fromisoformat(orchestration["activated_at"])
-    ended = orchestration["completed_at"]
-    return _milliseconds(started, datetime.fromisoformat(ended) if ended else now) or 0
+    ended = orchestration["completed_at"] or orchestration.get("paused_at")
+    elapsed = _milliseconds(started, datetime.fromisoformat(ended) if ended else now) or 0
+    # A row that an earlier release wrote does not have these.
+    return max(0, elapsed - orchestration.get("paused_duration", 0))
 
 
 def _remaining(orchestration: View, tasks: Sequence[View]) -> int | None:

@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
-from shared.domain.orchestration import derive_id
+from shared.domain.ids import derive_id
 
 
 class Notification(BaseModel):

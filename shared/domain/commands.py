@@ -5,13 +5,18 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import ClassVar, Literal
+from typing import Any, ClassVar
+
+from pydantic import Field
 
 from shared.domain.events import (
     AgentStatus,
+    ApiVersion,
     Failure,
     Frozen,
+    LaunchWait,
     OrchestrationSpec,
+    PauseMode,
     Source,
     TaskSpec,
     Usage,
@@ -49,6 +54,111 @@ class ActivateOrchestration(Command):
     type: ClassVar[str] = "orchestration.activate"
 
 
+class UpdateOrchestration(Command):
+    """`changes` holds fields of `OrchestrationSpec` by name, as JSON values; None clears one."""
+
+    type: ClassVar[str] = "orchestration.update"
+    changes: dict[str, Any]
+
+
+class PauseOrchestration(Command):
+    """Launch nothing any more; `stop` stops the running agents, `drain` lets them finish."""
+
+    type: ClassVar[str] = "orchestration.pause"
+    mode: PauseMode = "stop"
+
+
+class ResumeOrchestration(Command):
+    type: ClassVar[str] = "orchestration.resume"
+
+
+class CancelOrchestration(Command):
+    """Stop every agent and cancel what is not finished."""
+
+    type: ClassVar[str] = "orchestration.cancel"
+
+
+class DeleteOrchestration(Command):
+    """Cancel what is under way, then show it to nobody any more."""
+
+    type: ClassVar[str] = "orchestration.delete"
+
+
+class AddTask(Command):
+    """`task.order_index` counts only where `at_end` is False."""
+
+    type: ClassVar[str] = "task.add"
+    task: TaskSpec
+    at_end: bool = True
+
+
+class UpdateTask(Command):
+    """`changes` holds fields of `TaskSpec` by name, as JSON values; None clears one."""
+
+    type: ClassVar[str] = "task.update"
+    task_id: str
+    changes: dict[str, Any]
+
+
+class RetryTask(Command):
+    """Try a failed task again, with all its retries."""
+
+    type: ClassVar[str] = "task.retry"
+    task_id: str
+
+
+class RestartTask(Command):
+    """Do a finished task once more, whatever came of it."""
+
+    type: ClassVar[str] = "task.restart"
+    task_id: str
+
+
+class SkipTask(Command):
+    """Go on as if the task were done."""
+
+    type: ClassVar[str] = "task.skip"
+    task_id: str
+
+
+class StopAttempt(Command):
+    """Stop the agent of the attempt for good: the task fails."""
+
+    type: ClassVar[str] = "attempt.stop"
+    attempt_id: str
+
+
+class FollowUp(Command):
+    """Let the agent of an ended attempt go on with another prompt, as the next attempt of its task."""
+
+    type: ClassVar[str] = "attempt.follow_up"
+    attempt_id: str
+    prompt: str = Field(min_length=1)
+
+
+class DeleteAgent(Command):
+    """Delete the agent of an ended attempt at the provider."""
+
+    type: ClassVar[str] = "agent.delete"
+    attempt_id: str
+
+
+class RecordAgentDeleted(Command):
+    """The provider no longer has the agent of the attempt."""
+
+    type: ClassVar[str] = "agent.record_deleted"
+    attempt_id: str
+
+
+class NoteWaiting(Command):
+    """The launcher cannot launch the attempt yet."""
+
+    type: ClassVar[str] = "attempt.note_waiting"
+    attempt_id: str
+    reason: LaunchWait
+    until: datetime | None = None
+
+
 class Tick(Command):
     """Time has passed: start what is due. Sent when a timer fires."""
 
@@ -61,7 +171,7 @@ class StartAttempt(Command):
     type: ClassVar[str] = "attempt.start"
     attempt_id: str
     agent_id: str
-    api_version: Literal["v0", "v1"]
+    api_version: ApiVersion
     branch_name: str
 
 
@@ -111,13 +221,28 @@ class ExpireAttempt(Command):
     attempt_id: str
 
 
-AnyCommand = (
+UserCommand = (
     CreateOrchestration
     | ActivateOrchestration
-    | Tick
-    | StartAttempt
-    | RecordAgent
-    | RejectAttempt
-    | ObserveAgent
-    | ExpireAttempt
+    | UpdateOrchestration
+    | PauseOrchestration
+    | ResumeOrchestration
+    | CancelOrchestration
+    | DeleteOrchestration
+    | AddTask
+    | UpdateTask
+    | RetryTask
+    | RestartTask
+    | SkipTask
+    | StopAttempt
+    | FollowUp
+    | DeleteAgent
 )
+"""What users may ask for."""
+
+ServiceCommand = (
+    Tick | NoteWaiting | StartAttempt | RecordAgent | RejectAttempt | ObserveAgent | ExpireAttempt | RecordAgentDeleted
+)
+"""What the services tell of their work."""
+
+AnyCommand = UserCommand | ServiceCommand

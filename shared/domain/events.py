@@ -62,7 +62,13 @@ class AgentStatus(StrEnum):
 Level = Literal["low", "medium", "high"]
 Complexity = Literal["simple", "moderate", "complex"]
 Source = Literal["create", "webhook", "poll", "stream"]
-StopReason = Literal["TIMEOUT", "FAIL_FAST"]
+StopReason = Literal["TIMEOUT", "FAIL_FAST", "PAUSE", "CANCEL", "REQUESTED"]
+CancelCause = Literal["CANCEL", "FAIL_FAST", "DEPENDENCY"]
+ResetReason = Literal["RETRY", "RESTART", "FOLLOW_UP", "REVIVED"]
+WithdrawReason = Literal["PAUSE", "REQUEUE", "AGENT_GONE"]
+LaunchWait = Literal["slot", "rate_limit", "budget", "quota"]
+PauseMode = Literal["stop", "drain"]
+ApiVersion = Literal["v0", "v1"]
 Outcome = Literal["DELIVERED", "NO_CHANGE"]
 
 
@@ -138,6 +144,15 @@ class TaskResult(Frozen):
     summary: str | None = None
 
 
+class Continuation(Frozen):
+    """An agent to go on with. `run_id` is its latest run, `prompt` what to tell it, None to go on where it was."""
+
+    agent_id: str
+    api_version: ApiVersion
+    run_id: str | None = None
+    prompt: str | None = None
+
+
 class Usage(Frozen):
     input_tokens: int
     output_tokens: int
@@ -145,7 +160,7 @@ class Usage(Frozen):
 
 
 class Statistics(Frozen):
-    """Counts over the tasks of an orchestration; `duration_ms` since activation, `total_cost` in dollars."""
+    """Counts over the tasks; `duration_ms` since activation without the time it was paused, `total_cost` in dollars."""
 
     total_tasks: int
     pending_tasks: int
@@ -180,7 +195,10 @@ class OrchestrationActivated(Event):
 
 
 class TaskQueued(Event):
-    """A new attempt of the task waits to be launched. `base_ref` is where its agent starts from."""
+    """A new attempt of the task waits to be launched. `base_ref` is where its agent starts from.
+
+    With `continues` no agent is created: that one goes on.
+    """
 
     type: ClassVar[str] = "task.queued"
     task_id: str
@@ -188,6 +206,7 @@ class TaskQueued(Event):
     number: int
     priority: Level
     base_ref: str
+    continues: Continuation | None = None
 
 
 class AttemptStarted(Event):
@@ -197,7 +216,7 @@ class AttemptStarted(Event):
     task_id: str
     attempt_id: str
     agent_id: str
-    api_version: Literal["v0", "v1"]
+    api_version: ApiVersion
     branch_name: str
     deadline_at: datetime
     model: str | None = None
@@ -236,10 +255,13 @@ class AttemptStopRequested(Event):
 
 
 class AttemptFailed(Event):
+    """`result` is what the agent left behind all the same."""
+
     type: ClassVar[str] = "attempt.failed"
     task_id: str
     attempt_id: str
     failure: Failure
+    result: TaskResult | None = None
     duration_ms: int = 0
     cost: float = 0.0
     usage: Usage | None = None
@@ -274,6 +296,131 @@ class TaskCancelled(Event):
     type: ClassVar[str] = "task.cancelled"
     task_id: str
     reason: str
+    cause: CancelCause | None = None
+
+
+class OrchestrationUpdated(Event):
+    """`spec` holds every field as it is from now on, `changed` the names of those that are new."""
+
+    type: ClassVar[str] = "orchestration.updated"
+    spec: OrchestrationSpec
+    changed: tuple[str, ...]
+
+
+class OrchestrationPaused(Event):
+    """No attempt is launched any more. `mode` tells whether running agents are stopped or may finish."""
+
+    type: ClassVar[str] = "orchestration.paused"
+    mode: PauseMode
+
+
+class OrchestrationResumed(Event):
+    type: ClassVar[str] = "orchestration.resumed"
+
+
+class OrchestrationCancelRequested(Event):
+    """It is cancelled as soon as every agent of it is known to have stopped, and then deleted where asked for."""
+
+    type: ClassVar[str] = "orchestration.cancel_requested"
+    delete: bool = False
+
+
+class OrchestrationCancelled(Event):
+    type: ClassVar[str] = "orchestration.cancelled"
+    summary: str
+    statistics: Statistics
+
+
+class OrchestrationReopened(Event):
+    """It had ended and is under way again."""
+
+    type: ClassVar[str] = "orchestration.reopened"
+
+
+class OrchestrationDeleted(Event):
+    """It is shown to nobody any more; only the log keeps it."""
+
+    type: ClassVar[str] = "orchestration.deleted"
+
+
+class TaskAdded(Event):
+    type: ClassVar[str] = "task.added"
+    task: TaskSpec
+
+
+class TaskUpdated(Event):
+    """`spec` holds every field as it is from now on, `changed` the names of those that are new."""
+
+    type: ClassVar[str] = "task.updated"
+    task_id: str
+    spec: TaskSpec
+    changed: tuple[str, ...]
+
+
+class TaskReset(Event):
+    """The finished task is PENDING again, with all its retries; `continues` names the agent that it goes on with."""
+
+    type: ClassVar[str] = "task.reset"
+    task_id: str
+    reason: ResetReason
+    continues: Continuation | None = None
+
+
+class TaskSkipped(Event):
+    type: ClassVar[str] = "task.skipped"
+    task_id: str
+
+
+class AttemptWaiting(Event):
+    """Why the attempt is not launched yet, and when that will be looked at again where it is known."""
+
+    type: ClassVar[str] = "attempt.waiting"
+    task_id: str
+    attempt_id: str
+    reason: LaunchWait
+    until: datetime | None = None
+
+
+class AttemptWithdrawn(Event):
+    """The attempt will not be launched; it had no agent and counts as no try."""
+
+    type: ClassVar[str] = "attempt.withdrawn"
+    task_id: str
+    attempt_id: str
+    reason: WithdrawReason
+
+
+class AttemptStopped(Event):
+    """The attempt ended because we had it stopped. That is no failure and costs no retry: the task is PENDING.
+
+    `result` is what its agent had left behind by then; `continues` names the agent where it can go on later.
+    """
+
+    type: ClassVar[str] = "attempt.stopped"
+    task_id: str
+    attempt_id: str
+    reason: StopReason
+    result: TaskResult | None = None
+    continues: Continuation | None = None
+    duration_ms: int = 0
+    cost: float = 0.0
+    usage: Usage | None = None
+
+
+class AgentDeleteRequested(Event):
+    type: ClassVar[str] = "agent.delete_requested"
+    task_id: str
+    attempt_id: str
+    agent_id: str
+
+
+class AgentDeleted(Event):
+    """The agent does not exist at the provider any more."""
+
+    type: ClassVar[str] = "agent.deleted"
+    task_id: str
+    attempt_id: str
+    agent_id: str
 
 
 class OrchestrationCompleted(Event):
@@ -295,7 +442,23 @@ class OrchestrationFailed(Event):
 OrchestrationEvent = (
     OrchestrationCreated
     | OrchestrationActivated
+    | OrchestrationUpdated
+    | OrchestrationPaused
+    | OrchestrationResumed
+    | OrchestrationCancelRequested
+    | OrchestrationCancelled
+    | OrchestrationReopened
+    | OrchestrationDeleted
+    | TaskAdded
+    | TaskUpdated
+    | TaskReset
+    | TaskSkipped
     | TaskQueued
+    | AttemptWaiting
+    | AttemptWithdrawn
+    | AttemptStopped
+    | AgentDeleteRequested
+    | AgentDeleted
     | AttemptStarted
     | AgentCreated
     | AgentStatusChanged

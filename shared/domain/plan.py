@@ -43,13 +43,21 @@ class StopAgent:
 
 
 @dataclass(frozen=True, slots=True)
+class DeleteAgent:
+    """The agent of the attempt is deleted at the provider."""
+
+    attempt_id: str
+    agent_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class FreeSlot:
     """The attempt holds no slot."""
 
     attempt_id: str
 
 
-Action = Launch | WakeAt | Watch | StopAgent | FreeSlot
+Action = Launch | WakeAt | Watch | StopAgent | DeleteAgent | FreeSlot
 
 
 def plan(state: Orchestration) -> list[Action]:
@@ -74,3 +82,5 @@ def _for_attempt(attempt: Attempt) -> Iterator[Action]:
                 yield StopAgent(attempt.attempt_id, attempt.agent_id, attempt.run_id)
         case Phase.ENDED:
             yield FreeSlot(attempt.attempt_id)
+            if attempt.agent_deletion == "REQUESTED" and attempt.agent_id is not None:
+                yield DeleteAgent(attempt.attempt_id, attempt.agent_id)

@@ -6,11 +6,12 @@ from datetime import datetime
 from typing import Literal
 
 from shared.domain.events import OrchestrationStatus, TaskStatus
-from shared.domain.state import Orchestration, Task
+from shared.domain.state import Orchestration, Phase, Task
 
-WaitingFor = Literal["turn", "dependency", "slot", "budget", "retry"]
+WaitingFor = Literal["turn", "dependency", "slot", "rate_limit", "budget", "quota", "retry", "pause"]
 
 SATISFIED = (TaskStatus.COMPLETED, TaskStatus.SKIPPED)
+LOST = (TaskStatus.FAILED, TaskStatus.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ def next_tasks(state: Orchestration, now: datetime) -> list[Task]:
 
 def unreachable_tasks(state: Orchestration) -> Iterator[Task]:
     """Pending tasks that depend, also through others, on one that failed or was cancelled."""
-    lost = {task.task_id for task in state.tasks.values() if task.status in (TaskStatus.FAILED, TaskStatus.CANCELLED)}
+    lost = {task.task_id for task in state.tasks.values() if task.status in LOST}
     found = True
     while found:
         found = False
@@ -44,9 +45,16 @@ def unreachable_tasks(state: Orchestration) -> Iterator[Task]:
 
 def waiting_for(state: Orchestration, task: Task, now: datetime) -> Waiting | None:
     """Why the task does not run, None when it runs, has ended, or the orchestration is not under way."""
-    if state.status is not OrchestrationStatus.ACTIVE or task.status is not TaskStatus.PENDING:
+    attempt = task.current
+    if attempt is not None and attempt.phase is not Phase.CREATED and attempt.delay is not None:
+        return Waiting(attempt.delay.reason, attempt.delay.until)
+    if task.status is not TaskStatus.PENDING:
         return None
-    if task.current is not None:
+    if state.status is OrchestrationStatus.PAUSED:
+        return Waiting("pause")
+    if state.status is not OrchestrationStatus.ACTIVE:
+        return None
+    if attempt is not None:
         return Waiting("slot")
     if task.retry_at is not None and task.retry_at > now:
         return Waiting("retry", task.retry_at)

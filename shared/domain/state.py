@@ -2,16 +2,21 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal
 
 from shared.domain.events import (
     AgentStatus,
+    ApiVersion,
+    CancelCause,
+    Continuation,
     Failure,
+    LaunchWait,
     Level,
     OrchestrationSpec,
     OrchestrationStatus,
+    PauseMode,
     Statistics,
     StopReason,
     TaskResult,
@@ -30,9 +35,23 @@ class Phase(StrEnum):
     ENDED = "ENDED"
 
 
+Ending = Literal["COMPLETED", "FAILED", "STOPPED", "WITHDRAWN"]
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchDelay:
+    """Why an attempt is not launched yet, and when that will be looked at again where it is known."""
+
+    reason: LaunchWait
+    until: datetime | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try at a task, with at most one agent. `duration_ms` and `cost` are known once it has ended."""
+    """One try at a task, with at most one agent. `duration_ms` and `cost` are known once it has ended.
+
+    `continues` is set where it goes on with the agent of an earlier attempt.
+    """
 
     attempt_id: str
     number: int
@@ -40,8 +59,10 @@ class Attempt:
     base_ref: str
     queued_at: datetime
     phase: Phase = Phase.QUEUED
+    continues: Continuation | None = None
+    delay: LaunchDelay | None = None
     agent_id: str | None = None
-    api_version: Literal["v0", "v1"] | None = None
+    api_version: ApiVersion | None = None
     branch_name: str | None = None
     model: str | None = None
     run_id: str | None = None
@@ -51,15 +72,28 @@ class Attempt:
     started_at: datetime | None = None
     deadline_at: datetime | None = None
     ended_at: datetime | None = None
+    ending: Ending | None = None
     stop_reason: StopReason | None = None
     failure: Failure | None = None
+    result: TaskResult | None = None
     duration_ms: int = 0
     cost: float = 0.0
     usage: Usage | None = None
+    agent_deletion: Literal["REQUESTED", "DONE"] | None = None
 
     @property
     def is_active(self) -> bool:
         return self.phase is not Phase.ENDED
+
+    @property
+    def may_have_agent(self) -> bool:
+        """From the moment it is started until its end: whoever wants it gone must find out first."""
+        return self.phase in (Phase.STARTED, Phase.CREATED)
+
+    @property
+    def has_had_agent(self) -> bool:
+        """The provider is known to have had its agent."""
+        return self.agent_id is not None and self.provider_status is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +107,9 @@ class Task:
     retry_at: datetime | None = None
     result: TaskResult | None = None
     failure: Failure | None = None
+    cancel_cause: CancelCause | None = None
+    continuation: Continuation | None = None
+    """The agent that the next attempt goes on with."""
     started_at: datetime | None = None
     completed_at: datetime | None = None
     failed_at: datetime | None = None
@@ -107,6 +144,13 @@ class Orchestration:
     version: int = 0
     warnings: tuple[str, ...] = ()
     activated_at: datetime | None = None
+    pause_mode: PauseMode | None = None
+    idle_since: datetime | None = None
+    """Since when it is paused, None when it is not."""
+    idle_ms: int = 0
+    """How long it was paused or over, in all, before it went on."""
+    delete_requested: bool = False
+    deleted: bool = False
     ended_at: datetime | None = None
     summary: str | None = None
     failure: Failure | None = None
@@ -130,12 +174,21 @@ class Orchestration:
     def total_cost(self) -> float:
         return sum(task.cost for task in self.tasks.values())
 
+    def active_ms(self, now: datetime) -> int:
+        """Milliseconds since activation, until its end or `now`, without the time in which it was paused or over."""
+        if self.activated_at is None:
+            return 0
+        end = self.ended_at or self.idle_since or now
+        return max(0, milliseconds(end - self.activated_at) - self.idle_ms)
+
+
+def milliseconds(span: timedelta) -> int:
+    return round(span.total_seconds() * 1000)
+
 
 def statistics_of(state: Orchestration, now: datetime) -> Statistics:
     """Counts and sums over the tasks as of `now`."""
     statuses = [task.status for task in state.tasks.values()]
-    end = state.ended_at or now
-    duration = (end - state.activated_at).total_seconds() if state.activated_at else 0.0
     return Statistics(
         total_tasks=len(statuses),
         pending_tasks=statuses.count(TaskStatus.PENDING),
@@ -144,6 +197,6 @@ def statistics_of(state: Orchestration, now: datetime) -> Statistics:
         failed_tasks=statuses.count(TaskStatus.FAILED),
         cancelled_tasks=statuses.count(TaskStatus.CANCELLED),
         skipped_tasks=statuses.count(TaskStatus.SKIPPED),
-        duration_ms=max(0, round(duration * 1000)),
+        duration_ms=state.active_ms(now),
         total_cost=round(state.total_cost, 6),
     )

@@ -11,7 +11,7 @@ from typing import Any, Final
 from shared.domain import commands as cmd
 from shared.domain import events as ev
 from shared.domain.events import AgentStatus, OrchestrationEvent, OrchestrationSpec, TaskSpec
-from shared.domain.orchestration import derive_id
+from shared.domain.ids import derive_id
 
 TEAM: Final = "team-1"
 ORCHESTRATION: Final = "orc-1"

@@ -8,7 +8,7 @@ import pytest
 from shared.domain import events as ev
 from shared.domain.commands import ActivateOrchestration, AnyCommand, Tick
 from shared.domain.events import OrchestrationStatus, TaskStatus
-from shared.domain.orchestration import derive_id
+from shared.domain.ids import derive_id
 from tests.support.given import Given, given
 from tests.support.orchestrations import (
     T0,
