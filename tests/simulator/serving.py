@@ -19,6 +19,8 @@ QUICK: dict[str, Any] = {
     "create_seconds": 0,
     "duration_seconds": 0.05,
     "cancel_seconds": 0.05,
+    "follow_up_seconds": 0,
+    "follow_up_lag_seconds": 0,
     "webhook_backoff_seconds": 0.01,
 }
 FOREVER = "[[sim:slow=600]]"

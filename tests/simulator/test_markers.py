@@ -1,5 +1,7 @@
 """Behaviour asked for in the prompt."""
 
+from typing import Any
+
 import httpx
 import pytest
 
@@ -115,3 +117,40 @@ async def test_what_an_agent_says_and_names_is_free_of_markers() -> None:
         assert created["agent"]["name"] == "Parser"
         assert 'Completed "Parser"' in run["result"]
         assert "sim" not in run["git"]["branches"][0]["branch"]
+
+
+async def test_a_follow_up_without_markers_goes_on_where_a_stopped_run_was() -> None:
+    """It ends as that run would have, after the time that was left."""
+    async with simulator() as client:
+        created = await create_v1(client, "Break [[sim:slow=0.6]] [[sim:fail]]")
+        await run_when(client, created, "RUNNING")
+        await client.post(f"/v0/agents/{created['agent']['id']}/stop")
+        stopped = await run_when(client, created, "CANCELLED")
+        second = await _follow_up(client, created, "Go on")
+        ended = await run_when(client, second, "ERROR")
+        assert 0.5 < (stopped["durationMs"] + ended["durationMs"]) / 1000 < 1.1
+
+
+async def test_a_follow_up_without_markers_after_an_end_is_an_ordinary_run() -> None:
+    async with simulator() as client:
+        created = await create_v1(client, "Break [[sim:fail]] [[sim:slow=0.2]]")
+        await run_when(client, created, "ERROR")
+        second = await _follow_up(client, created, "Try again")
+        assert (await run_when(client, second, "FINISHED"))["durationMs"] < 200
+
+
+async def test_the_markers_of_a_follow_up_govern_its_run() -> None:
+    async with simulator() as client:
+        created = await create_v1(client, "Wait [[sim:slow=600]]")
+        await client.post(f"/v0/agents/{created['agent']['id']}/stop")
+        failing = await _follow_up(client, created, "Now break [[sim:fail]]")
+        await run_when(client, failing, "ERROR")
+        path = f"/v1/agents/{created['agent']['id']}/runs"
+        for marker, status in (("agent_archived", 409), ("internal_error", 500)):
+            body = {"prompt": {"text": f"[[sim:refuse={marker}]]"}}
+            refusal(await client.post(path, json=body), status, marker)
+
+
+async def _follow_up(client: httpx.AsyncClient, created: dict[str, Any], text: str) -> dict[str, Any]:
+    path = f"/v1/agents/{created['agent']['id']}/runs"
+    return json_of(await client.post(path, json={"prompt": {"text": text}}), 201)

@@ -15,6 +15,7 @@ from tests.simulator.serving import (
     create_v0,
     create_v1,
     json_of,
+    refusal,
     run_path,
     run_when,
     simulator,
@@ -33,6 +34,22 @@ async def test_it_counts_creates_by_the_first_line_of_the_prompt() -> None:
         counted = await stats(client)
         assert counted["creates"] == 3
         assert counted["creates_by_prompt"] == {"Task: one": 2, "Task: two": 1}
+
+
+async def test_follow_ups_are_counted_apart_from_creates_on_both_versions() -> None:
+    async with simulator() as client:
+        created = await create_v1(client, FOREVER)
+        path = f"/v1/agents/{created['agent']['id']}"
+        more = {"prompt": {"text": "More\nof it"}}
+        refusal(await client.post(f"{path}/runs", json=more), 409, "agent_busy")
+        await client.post(f"{path.replace('v1', 'v0')}/stop")
+        json_of(await client.post(f"{path}/runs", json=more), 201)
+        await client.post(f"{path.replace('v1', 'v0')}/followup", json=more)
+        json_of(await client.delete(path))
+        refusal(await client.delete(path), 404, "agent_not_found")
+        counted = await stats(client)
+        assert (counted["creates"], counted["follow_ups"], counted["deletes"]) == (1, 2, 1)
+        assert counted["follow_ups_by_prompt"] == {"More": 2}
 
 
 async def test_it_knows_how_many_run_and_how_many_ran_at_most() -> None:

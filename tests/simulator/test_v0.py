@@ -1,6 +1,7 @@
 """The older version: one state per agent."""
 
 import httpx
+import pytest
 
 from tests.simulator.serving import (
     FOREVER,
@@ -65,8 +66,28 @@ async def test_a_follow_up_starts_a_finished_and_a_stopped_agent_again() -> None
         await _follow_up(client, agent_id, f"And more {FOREVER}")
         await agent_when(client, agent_id, "RUNNING")
         await client.post(f"/v0/agents/{agent_id}/stop")
-        await _follow_up(client, agent_id, "Go on")
+        await _follow_up(client, agent_id, "Go on [[sim:slow=0]]")
         assert "Go on" in (await agent_when(client, agent_id, "FINISHED"))["summary"]
+
+
+async def test_after_a_follow_up_the_end_before_is_shown_for_a_moment_and_no_webhook_repeats_it() -> None:
+    async with simulator(follow_up_lag_seconds=1) as client:
+        agent_id = (await create_v0(client))["id"]
+        finished = await agent_when(client, agent_id, "FINISHED")
+        await _follow_up(client, agent_id, FOREVER)
+        assert json_of(await client.get(f"/v0/agents/{agent_id}")) == finished
+        [listed] = json_of(await client.get("/v0/agents"))["agents"]
+        assert listed["status"] == "FINISHED"
+        assert "summary" not in await agent_when(client, agent_id, "RUNNING")
+
+
+async def test_a_follow_up_takes_effect_although_the_caller_hangs_up() -> None:
+    async with simulator(follow_up_seconds=30) as client:
+        agent_id = (await create_v0(client))["id"]
+        await agent_when(client, agent_id, "FINISHED")
+        with pytest.raises(httpx.ReadTimeout):
+            await client.post(f"/v0/agents/{agent_id}/followup", json={"prompt": {"text": FOREVER}}, timeout=0.2)
+        await agent_when(client, agent_id, "RUNNING")
 
 
 async def test_a_follow_up_to_an_agent_at_work_joins_its_conversation() -> None:

@@ -94,7 +94,7 @@ async def test_an_agent_has_one_run_at_a_time_and_any_number_in_turn() -> None:
         await client.post(f"{run_path(created)}/cancel")
         await run_when(client, created, "CANCELLED")
 
-        second = json_of(await _run(client, agent_id, "Second"), 201)
+        second = json_of(await _run(client, agent_id, "Second [[sim:slow=0]]"), 201)
         await run_when(client, second, "FINISHED")
         listed = json_of(await client.get(f"/v1/agents/{agent_id}/runs"))["items"]
         assert [run["id"] for run in listed] == [second["run"]["id"], created["run"]["id"]]

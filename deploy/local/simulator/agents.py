@@ -85,6 +85,10 @@ class Run:
     timer: Timer | None = None
     watchers: set[asyncio.Event] = field(default_factory=set)
 
+    def seconds(self) -> float:
+        """How long it was at work or about to be, once it has ended."""
+        return 0.0 if self.ended is None else self.ended - self.created
+
     def duration_ms(self) -> int | None:
         return None if self.ended is None else round((self.ended - self.created) * 1000)
 
@@ -104,6 +108,7 @@ class Agent:
     archived: bool = False
     pushed: bool = False
     runs: list[Run] = field(default_factory=list)
+    seen_before: Run | None = None  # what v0 showed when the latest run began
     messages: list[Message] = field(default_factory=list)
     message_count: int = 0
 

@@ -1,8 +1,13 @@
-"""What a prompt asks of its agent by markers, and so every way in which an agent leaves the smooth course."""
+"""What a prompt asks of its agent by markers, and so every way in which an agent leaves the smooth course.
+
+A further prompt governs its own run: by its markers, if it has any. Without any, a run that follows one that was
+stopped goes on as that one would have: it ends the same way, after the time that was left. One that follows a run
+that had ended by itself takes the usual time and finishes.
+"""
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from deploy.local.simulator.errors import CODES, ApiError
@@ -21,6 +26,10 @@ class Behaviour:
     pushes: bool
     run_seconds: float
 
+    def after(self, seconds: float) -> "Behaviour":
+        """What is left of it after `seconds`."""
+        return replace(self, run_seconds=max(0.0, self.run_seconds - seconds))
+
 
 @dataclass(frozen=True, slots=True)
 class Markers:
@@ -31,6 +40,11 @@ class Markers:
     expires: bool = False
     no_change: bool = False
     run_seconds: float | None = None
+
+    @property
+    def say_nothing(self) -> bool:
+        """The prompt has no marker."""
+        return self == Markers()
 
     def behaviour(self, ordinal: int, default_seconds: float) -> Behaviour:
         """The behaviour of the `ordinal`-th run (from 1) with this marker key."""

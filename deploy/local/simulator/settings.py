@@ -20,6 +20,10 @@ class SimulatorSettings(BaseSettings):
     create_seconds: float = Field(default=0.1, ge=0, allow_inf_nan=False)
     # A cancel is taken at once and takes effect later, 1-3 s on the real API.
     cancel_seconds: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    # How long a further prompt blocks; it has taken effect from the first moment, answered or not.
+    follow_up_seconds: float = Field(default=0.05, ge=0, allow_inf_nan=False)
+    # How long v0 goes on to show the end of the run before, once a further prompt has started an agent again.
+    follow_up_lag_seconds: float = Field(default=0.2, ge=0, allow_inf_nan=False)
     heartbeat_seconds: float = Field(default=15.0, gt=0, allow_inf_nan=False)
     # Wait before the second try of a webhook, doubled for every further one.
     webhook_backoff_seconds: float = Field(default=0.5, ge=0, allow_inf_nan=False)

@@ -22,6 +22,9 @@ class Stats:
     creates: int = 0
     create_conflicts: int = 0
     creates_by_prompt: Counter[str] = field(default_factory=Counter)
+    follow_ups: int = 0
+    follow_ups_by_prompt: Counter[str] = field(default_factory=Counter)
+    deletes: int = 0
     running: int = 0
     max_running: int = 0
     calls: Counter[str] = field(default_factory=Counter)
@@ -30,6 +33,10 @@ class Stats:
     def agent_created(self, prompt_line: str) -> None:
         self.creates += 1
         self.creates_by_prompt[prompt_line[:_KEY_LIMIT]] += 1
+
+    def followed_up(self, prompt_line: str) -> None:
+        self.follow_ups += 1
+        self.follow_ups_by_prompt[prompt_line[:_KEY_LIMIT]] += 1
 
     def run_began(self) -> None:
         self.running += 1
@@ -49,6 +56,9 @@ class Stats:
             "creates": self.creates,
             "create_conflicts": self.create_conflicts,
             "creates_by_prompt": dict(self.creates_by_prompt),
+            "follow_ups": self.follow_ups,
+            "follow_ups_by_prompt": dict(self.follow_ups_by_prompt),
+            "deletes": self.deletes,
             "running": self.running,
             "max_running": self.max_running,
             "calls": dict(self.calls),

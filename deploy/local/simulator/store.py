@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from deploy.local.simulator import content
 from deploy.local.simulator.agents import MAX_RUNS, Agent, NewAgent, Run, Status
-from deploy.local.simulator.behaviour import Markers, read_markers
+from deploy.local.simulator.behaviour import Behaviour, Markers, read_markers
 from deploy.local.simulator.clock import Clock
 from deploy.local.simulator.errors import ApiError
 from deploy.local.simulator.settings import SimulatorSettings
@@ -97,7 +97,8 @@ class AgentStore:
         markers = _markers_unless_refused(request.prompt)
         task = self._next_of_task(request.prompt, request)
         agent = self._new_agent(request, task)
-        self._start(agent, request.prompt, markers, task, delay=self._settings.create_seconds)
+        behaviour = markers.behaviour(task.ordinal, self._settings.duration_seconds)
+        self._start(agent, request.prompt, behaviour, task, delay=self._settings.create_seconds)
         self._stats.agent_created(task.line)
         return agent
 
@@ -129,13 +130,13 @@ class AgentStore:
         ordinal = self._runs_by_task[key]
         return _Task(line, content.title_of(line), ordinal, content.number(self._settings.seed, *key, ordinal))
 
-    def _start(self, agent: Agent, prompt: str, markers: Markers, task: _Task, *, delay: float = 0.0) -> Run:
+    def _start(self, agent: Agent, prompt: str, behaviour: Behaviour, task: _Task, *, delay: float = 0.0) -> Run:
         now = self._clock.now()
         run = Run(
             id=f"run-{uuid4()}",
             title=task.title,
             token=task.token,
-            behaviour=markers.behaviour(task.ordinal, self._settings.duration_seconds),
+            behaviour=behaviour,
             created_at=now,
             updated_at=now,
             created=self._clock.elapsed(),
@@ -192,13 +193,26 @@ class AgentStore:
         if agent.latest.status.active:
             raise ApiError("agent_busy")
         markers = _markers_unless_refused(prompt)
-        return self._start(agent, prompt, markers, self._next_of_task(prompt, agent.request))
+        task = self._next_of_task(prompt, agent.request)
+        before, agent.seen_before = agent.latest, self.shown(agent)
+        behaviour = markers.behaviour(task.ordinal, self._settings.duration_seconds)
+        if markers.say_nothing and before.status is Status.CANCELLED:
+            behaviour = before.behaviour.after(before.seconds())
+        self._stats.followed_up(task.line)
+        return self._start(agent, prompt, behaviour, task)
+
+    def shown(self, agent: Agent) -> Run:
+        """The run whose state v0 shows as the agent's: the latest, but for a moment after a further prompt."""
+        lag = self._settings.follow_up_lag_seconds
+        is_new = self._clock.elapsed() - agent.latest.created < lag
+        return agent.seen_before if is_new and agent.seen_before is not None else agent.latest
 
     def follow_up(self, agent_id: str, prompt: str) -> None:
         """The older version's further prompt: an agent at work takes it along, one at rest starts again."""
         agent = self.get(agent_id)
         if not agent.archived and agent.latest.status.active:
             agent.say(prompt, by_user=True)
+            self._stats.followed_up(content.first_line(prompt))
         else:
             self.start_run(agent_id, prompt)
 
@@ -229,6 +243,7 @@ class AgentStore:
     def delete(self, agent_id: str) -> None:
         agent = self.get(agent_id)
         del self._by_id[agent.id], self._by_number[agent.number]
+        self._stats.deletes += 1
         self._abandon([agent])
 
     def clear(self) -> None:

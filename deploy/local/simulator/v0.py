@@ -19,18 +19,18 @@ from deploy.local.simulator.timestamps import KEY_CREATED, timestamp
 Json = dict[str, object]
 
 
-def agent_view(agent: Agent) -> Json:
-    """The agent with its latest run's state; what is not known yet is left out."""
+def agent_view(agent: Agent, run: Run) -> Json:
+    """The agent with this run's state; what is not known yet is left out."""
     view: Json = {
         "id": agent.id,
         "name": agent.name,
-        "status": _status(agent.latest.status),
+        "status": _status(run.status),
         "source": _source(agent),
-        "target": _target(agent),
+        "target": _target(agent, run),
         "createdAt": timestamp(agent.created_at),
     }
-    if agent.latest.result is not None:
-        view["summary"] = agent.latest.result
+    if run.result is not None:
+        view["summary"] = run.result
     return view
 
 
@@ -51,12 +51,12 @@ def _source(agent: Agent) -> Json:
     return source
 
 
-def _target(agent: Agent) -> Json:
+def _target(agent: Agent, run: Run) -> Json:
     target: Json = {
         "url": f"https://cursor.com/agents?id={agent.id}",
         "autoCreatePr": agent.request.auto_create_pr,
     }
-    nothing_pushed = agent.latest.status is Status.FINISHED and not agent.pushed
+    nothing_pushed = run.status is Status.FINISHED and not agent.pushed
     if agent.branch is not None and not nothing_pushed:
         target["branchName"] = agent.branch
     if agent.request.repositories:
@@ -68,15 +68,14 @@ def _target(agent: Agent) -> Json:
 
 def webhook_body(agent: Agent, run: Run, now: datetime) -> bytes:
     """What is posted when a run has ended FINISHED or ERROR."""
-    view = agent_view(agent)
-    target = _target(agent)
+    target = _target(agent, run)
     del target["autoCreatePr"]
     body: Json = {
         "event": "statusChange",
         "timestamp": timestamp(now),
         "id": agent.id,
         "status": run.status.value,
-        "source": view["source"],
+        "source": _source(agent),
         "target": target,
     }
     if run.result is not None:
@@ -91,6 +90,7 @@ class V0:
         self._store = store
         self._clock = clock
         self._create_seconds = settings.create_seconds
+        self._follow_up_seconds = settings.follow_up_seconds
 
     def routes(self, gate: Gate) -> list[BaseRoute]:
         agent = "/v0/agents/{id}"
@@ -108,20 +108,20 @@ class V0:
 
     async def create_agent(self, request: Request) -> Response:
         body = await read_body(request, CreateAgent)
-        answer = agent_view(self._store.create(body.new_agent()))
+        answer = self._view(self._store.create(body.new_agent()))
         # The agent exists from here on, whether or not the caller waits for the answer.
         await self._clock.sleep(self._create_seconds)
         return json_response(answer, 201)
 
     async def list_agents(self, request: Request) -> Response:
         agents, cursor = self._store.page(*page_of(request))
-        answer: Json = {"agents": [agent_view(agent) for agent in agents]}
+        answer: Json = {"agents": [self._view(agent) for agent in agents]}
         if cursor is not None:
             answer["nextCursor"] = cursor
         return json_response(answer)
 
     async def get_agent(self, request: Request) -> Response:
-        return json_response(agent_view(self._store.get(request.path_params["id"])))
+        return json_response(self._view(self._store.get(request.path_params["id"])))
 
     async def delete_agent(self, request: Request) -> Response:
         self._store.delete(request.path_params["id"])
@@ -142,11 +142,16 @@ class V0:
     async def follow_up(self, request: Request) -> Response:
         body = await read_body(request, FollowUp)
         self._store.follow_up(request.path_params["id"], body.prompt.text)
+        # It has taken effect by now, whether or not the caller waits for the answer.
+        await self._clock.sleep(self._follow_up_seconds)
         return _id(request)
 
     async def stop(self, request: Request) -> Response:
         self._store.stop(request.path_params["id"])
         return _id(request)
+
+    def _view(self, agent: Agent) -> Json:
+        return agent_view(agent, self._store.shown(agent))
 
     async def me(self, request: Request) -> Response:
         return json_response(

@@ -146,6 +146,7 @@ class V1:
         self._streams = streams
         self._clock = clock
         self._create_seconds = settings.create_seconds
+        self._follow_up_seconds = settings.follow_up_seconds
 
     def routes(self, gate: Gate) -> list[BaseRoute]:
         agent, run = "/v1/agents/{id}", "/v1/agents/{id}/runs/{runId}"
@@ -209,7 +210,10 @@ class V1:
         body = await read_body(request, CreateRun)
         agent = self._store.get(request.path_params["id"])
         run = self._store.start_run(agent.id, body.prompt.text)
-        return json_response({"run": run_view(agent, run)}, 201)
+        answer = {"run": run_view(agent, run)}
+        # The run exists from here on, whether or not the caller waits for the answer.
+        await self._clock.sleep(self._follow_up_seconds)
+        return json_response(answer, 201)
 
     async def list_runs(self, request: Request) -> Response:
         limit, cursor = page_of(request)
