@@ -30,3 +30,9 @@ async def read_conversation(http: CursorHttp, agent_id: str) -> list[Message]:
         for item in answers.children(answer, "messages")
         if (author := _AUTHORS.get(str(item.get("type")))) is not None
     ]
+
+
+def was_told(messages: list[Message], prompt: str) -> bool:
+    """Whether the user said `prompt`, whatever the provider put around it and however it treats spaces."""
+    wanted = " ".join(prompt.split())
+    return any(wanted in " ".join(message.text.split()) for message in messages if message.author == "user")

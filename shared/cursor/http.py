@@ -36,6 +36,8 @@ Endpoint = Literal[
     "get_agent",
     "list_agents",
     "stop_agent",
+    "follow_up",
+    "delete_agent",
     "usage",
     "models",
     "me",
@@ -70,7 +72,7 @@ class RateLimiter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "DELETE"]
     path: str
     endpoint: Endpoint
     limit: Literal["create", "get", "list"] = "get"
@@ -79,6 +81,11 @@ class _Call:
     content: bytes | None = None
     read_timeout: float = _READ
     secrets: tuple[str, ...] = ()
+
+    @property
+    def changes(self) -> bool:
+        """Whether it may have had an effect although no answer says so."""
+        return self.method != "GET"
 
     @property
     def timeout(self) -> httpx.Timeout:
@@ -167,6 +174,26 @@ class CursorHttp:
         await self._permission(call)
         return await self._exchange(call, time.monotonic() + _CREATE_TOTAL)
 
+    async def follow_up(self, path: str, body: JsonObject, *, missing: str) -> bytes:
+        """Send a further prompt, once. It sets a machine to work like a create, and shares its limits."""
+        call = _Call(
+            "POST",
+            path,
+            "follow_up",
+            "create",
+            missing=missing,
+            content=json.dumps(body).encode(),
+            read_timeout=_CREATE_READ,
+        )
+        await self._permission(call)
+        return await self._exchange(call, time.monotonic() + _CREATE_TOTAL)
+
+    async def delete(self, path: str, *, missing: str) -> None:
+        """Send a delete, once; what it answers is of no interest."""
+        call = _Call("DELETE", path, "delete_agent", missing=missing)
+        await self._permission(call)
+        await self._exchange(call, time.monotonic() + _TOTAL)
+
     async def stop(self, path: str, *, missing: str) -> None:
         """Send a stop, once; what it answers is of no interest."""
         call = _Call("POST", path, "stop_agent", missing=missing)
@@ -201,7 +228,7 @@ class CursorHttp:
                         source.unread = 0
                         yield event
         except TRANSPORT_ERRORS as exc:
-            error = lost(exc, call.endpoint, changes=call.method == "POST")
+            error = lost(exc, call.endpoint, changes=call.changes)
             if not opening.stopped:
                 self._observe(call.endpoint, error.code, opening.seconds)
             raise error from cause(exc)
@@ -227,14 +254,14 @@ class CursorHttp:
             ):
                 raw, whole = await read_bounded(response)
         except TRANSPORT_ERRORS as exc:
-            error = lost(exc, call.endpoint, changes=call.method == "POST")
+            error = lost(exc, call.endpoint, changes=call.changes)
             self._observe(call.endpoint, error.code, clock.seconds)
             raise error from cause(exc)
         self._observe(call.endpoint, response.status_code, clock.seconds)
         if not response.is_success:
             raise await self._refused(call, response, raw)
         if not whole:
-            raise too_long(changes=call.method == "POST")
+            raise too_long(changes=call.changes)
         return raw
 
     async def _refused(self, call: _Call, response: httpx.Response, raw: bytes) -> ProviderError:
@@ -245,7 +272,7 @@ class CursorHttp:
             raw,
             response.headers,
             missing=call.missing,
-            changes=call.method == "POST",
+            changes=call.changes,
             now=datetime.now(UTC),
         )
         if error.status == 429 and not error.billing and self._limiter is not None:

@@ -129,11 +129,39 @@ class Provider(Protocol):
         """Ask for the stop. Returns when the provider took the request or the agent had ended already;
         that it has stopped is known only by reading it again."""
 
+    async def follow_up(self, agent_id: str, prompt: str, *, after_run: str | None) -> AgentSnapshot:
+        """Continue an agent that has stopped or finished with a further prompt, one POST, never repeated.
+
+        Nothing makes it idempotent. A `ProviderError` with `outcome_known=False` means that the agent may or may
+        not be at work again: `find_follow_up` tells. One that `refusals.cannot_continue` recognises means that
+        this agent will take no further prompt; `agent_busy` that it is still at work.
+
+        Args:
+            prompt: unlike any other that the agent was given, so that it can be recognised.
+            after_run: the run that this one follows, as far as it is known (v0 knows none).
+
+        Returns:
+            On v1 the new run. On v0 an agent that is being started again: reads of it may go on to show the end
+            of what it did before for some seconds.
+        """
+
+    async def find_follow_up(
+        self, agent_id: str, prompt: str, *, after_run: str | None, since: datetime
+    ) -> AgentSnapshot | None:
+        """The agent at work on an earlier `follow_up` of these arguments, or None if there is no trace of it.
+
+        On v1 it is the agent's latest run, if that is not `after_run` (begun after `since`, if that is None); on v0
+        the agent, if it is at work or was told `prompt`. `agent_not_found` if the agent is gone.
+        """
+
+    async def delete(self, agent_id: str) -> None:
+        """Delete the agent for good; nothing to do if it is gone already. May be repeated."""
+
     async def usage(self, agent_id: str, run_id: str | None) -> AgentUsage | None:
         """None where the provider does not report it (v0, or not enabled for the account)."""
 
     async def conversation(self, agent_id: str) -> list[Message]:
-        """What was said, oldest first."""
+        """What was said, oldest first. `feature_unavailable` where the provider does not tell it of this agent."""
 
     async def models(self) -> list[Model]: ...
 

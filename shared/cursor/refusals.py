@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -12,6 +13,8 @@ from shared.cursor.errors import ProviderError
 UNKNOWN = "unknown"
 AGENT_NOT_FOUND = "agent_not_found"
 RUN_NOT_FOUND = "run_not_found"
+AGENT_ARCHIVED = "agent_archived"
+AGENT_BUSY = "agent_busy"
 AGENT_ID_CONFLICT = "agent_id_conflict"
 RUN_NOT_CANCELLABLE = "run_not_cancellable"
 FEATURE_UNAVAILABLE = "feature_unavailable"
@@ -32,7 +35,9 @@ _BILLING_TEXT_WIDE = re.compile(r"usage limit|spend(?:ing)? limit|upgrade your p
 _MODEL = re.compile(r"\bmodels?\b", re.IGNORECASE)
 _NO_ACCESS = "failed to verify existence of branch"
 _NO_ACCESS_HINT = "usually the provider's GitHub App has no access to the repository"
-_PASSING = frozenset({"stream_unavailable", "upstream_error", "internal_error", RATE_LIMIT_EXCEEDED, "agent_busy"})
+_PASSING = frozenset({"stream_unavailable", "upstream_error", "internal_error", RATE_LIMIT_EXCEEDED, AGENT_BUSY})
+# Of a follow-up. 400: which agents v0 refuses to continue, and how, is not documented.
+_NO_FOLLOW_UP = frozenset({400, 404, 409, 410})
 
 
 def refusal(
@@ -66,6 +71,25 @@ def refusal(
         retry_after=None if billing else retry_after(headers.get("retry-after"), now),
         billing=billing,
     )
+
+
+def cannot_continue(error: ProviderError) -> bool:
+    """Whether a refused follow-up says that this agent takes no further prompt, now or later.
+
+    Archived, deleted, expired: whatever it is, a new agent may be made for the work; should something else be
+    wrong with the request, the create of that one is refused for the same reason.
+    """
+    return error.status in _NO_FOLLOW_UP and error.outcome_known and not error.retryable and not error.billing
+
+
+@contextmanager
+def gone_is_fine() -> Iterator[None]:
+    """For a delete: what is not there has been deleted."""
+    try:
+        yield
+    except ProviderError as error:
+        if error.status not in (404, 410):
+            raise
 
 
 def stream_failure(data: Mapping[str, object]) -> ProviderError:
@@ -149,7 +173,7 @@ def _is_billing(status: int, code: str, message: str) -> bool:
 
 def _is_retryable(status: int, code: str) -> bool:
     if status == 409:
-        return code == "agent_busy"
+        return code == AGENT_BUSY
     return status in (408, 425, 429) or (status >= 500 and code != "not_implemented")
 
 

@@ -1,12 +1,13 @@
 """The provider by version 0 of the API: no idempotent create, but the only one that reports by webhook."""
 
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from urllib.parse import quote
 
 from shared.cursor import answers
 from shared.cursor.answers import JsonObject, bad_response, outcome_open, parse_object
-from shared.cursor.conversation import read_conversation
+from shared.cursor.conversation import read_conversation, was_told
 from shared.cursor.errors import ProviderError
 from shared.cursor.http import CursorHttp
 from shared.cursor.provider import (
@@ -19,7 +20,8 @@ from shared.cursor.provider import (
     Model,
     StreamEvent,
 )
-from shared.cursor.refusals import AGENT_NOT_FOUND
+from shared.cursor.refusals import AGENT_NOT_FOUND, gone_is_fine
+from shared.domain.events import AgentStatus
 
 _PAGE = 100  # the most that the API gives at once
 _PAGES = 100  # after this many the list has no end, or the caller asks for an impossible stretch of time
@@ -71,6 +73,28 @@ class CursorV0:
                 raise
             if not (await self.get(agent_id, run_id)).status.is_terminal:
                 raise
+
+    async def follow_up(self, agent_id: str, prompt: str, *, after_run: str | None) -> AgentSnapshot:
+        body: JsonObject = {"prompt": {"text": prompt}}
+        raw = await self._http.follow_up(f"{_path(agent_id)}/followup", body, missing=AGENT_NOT_FOUND)
+        with outcome_open():
+            taken = answers.identifier(parse_object(raw), "id")
+        return AgentSnapshot(taken, AgentStatus.CREATING, AgentStatus.CREATING.value)
+
+    async def find_follow_up(
+        self, agent_id: str, prompt: str, *, after_run: str | None, since: datetime
+    ) -> AgentSnapshot | None:
+        snapshot = await self.get(agent_id, None)
+        if snapshot.status in (AgentStatus.CREATING, AgentStatus.RUNNING):
+            return snapshot
+        if not was_told(await self.conversation(agent_id), prompt):
+            return None
+        # The end that it still shows, or shows again, is for a later read to tell whose it is.
+        return replace(snapshot, status=AgentStatus.CREATING, provider_status=AgentStatus.CREATING.value)
+
+    async def delete(self, agent_id: str) -> None:
+        with gone_is_fine():
+            await self._http.delete(_path(agent_id), missing=AGENT_NOT_FOUND)
 
     async def usage(self, agent_id: str, run_id: str | None) -> AgentUsage | None:
         return None

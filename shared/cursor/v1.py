@@ -27,6 +27,7 @@ from shared.cursor.refusals import (
     FEATURE_UNAVAILABLE,
     RUN_NOT_CANCELLABLE,
     RUN_NOT_FOUND,
+    gone_is_fine,
     stream_failure,
 )
 from shared.domain.events import AgentStatus
@@ -88,6 +89,26 @@ class CursorV1:
             if error.code != RUN_NOT_CANCELLABLE:
                 raise
 
+    async def follow_up(self, agent_id: str, prompt: str, *, after_run: str | None) -> AgentSnapshot:
+        body: JsonObject = {"prompt": {"text": prompt}}
+        raw = await self._http.follow_up(f"{_agent_path(agent_id)}/runs", body, missing=AGENT_NOT_FOUND)
+        with outcome_open():
+            return _run_snapshot(agent_id, answers.child(parse_object(raw), "run"), None)
+
+    async def find_follow_up(
+        self, agent_id: str, prompt: str, *, after_run: str | None, since: datetime
+    ) -> AgentSnapshot | None:
+        agent = await self._agent(agent_id)
+        if agent.get("latestRunId") in (None, after_run):
+            return None
+        snapshot = await self._with_latest_run(agent, _repository(agent))
+        is_new = after_run is not None or snapshot.created_at is None or snapshot.created_at >= since
+        return snapshot if is_new else None
+
+    async def delete(self, agent_id: str) -> None:
+        with gone_is_fine():
+            await self._http.delete(_agent_path(agent_id), missing=AGENT_NOT_FOUND)
+
     async def usage(self, agent_id: str, run_id: str | None) -> AgentUsage | None:
         try:
             answer = await self._http.get(
@@ -103,8 +124,17 @@ class CursorV1:
         return _usage(answer)
 
     async def conversation(self, agent_id: str) -> list[Message]:
-        # v1 has no such endpoint of its own; agents made by it answer on this one.
-        return await read_conversation(self._http, agent_id)
+        """See `Provider.conversation`. v1 has no such endpoint of its own; agents made by it answer on v0's, which
+        is not documented: where they do not, nothing else tells what they were told."""
+        try:
+            return await read_conversation(self._http, agent_id)
+        except ProviderError as error:
+            if error.status not in (404, 410, 501):
+                raise
+            await self._agent(agent_id)  # raises agent_not_found if it is the agent that is not there
+            raise ProviderError(
+                FEATURE_UNAVAILABLE, "the provider does not tell the conversation of this agent", status=error.status
+            ) from error
 
     async def models(self) -> list[Model]:
         answer = await self._http.get("/v1/models", endpoint="models")

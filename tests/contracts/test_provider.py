@@ -14,6 +14,7 @@ from deploy.local.simulator import SimulatorSettings, create_app
 from shared.cursor.errors import ProviderError
 from shared.cursor.factory import connect
 from shared.cursor.provider import AgentRequest, AgentSnapshot, ApiVersion, Provider, WebhookTarget
+from shared.cursor.refusals import cannot_continue
 from shared.domain.events import AgentStatus
 from tests.simulator.serving import FOREVER, QUICK, REPOSITORY, SECRET, serving
 from tests.support.eventually import eventually
@@ -190,6 +191,143 @@ async def test_stopping_an_agent_that_has_finished_is_fine_and_changes_nothing(p
     await provider.stop(agent.agent_id, agent.run_id)
 
     assert (await provider.get(agent.agent_id, None)).status is AgentStatus.FINISHED
+
+
+async def stopped(provider: Provider) -> AgentSnapshot:
+    agent = await provider.create(request_for(FOREVER))
+    await until(provider, agent, AgentStatus.RUNNING)
+    await provider.stop(agent.agent_id, agent.run_id)
+    await until(provider, agent, AgentStatus.STOPPED)
+    return agent
+
+
+async def test_a_stopped_agent_is_continued_by_a_follow_up(provider: Provider) -> None:
+    agent = await stopped(provider)
+
+    again = await provider.follow_up(agent.agent_id, "Go on [[sim:slow=0.1]]", after_run=agent.run_id)
+    finished = await until(provider, again, AgentStatus.FINISHED)
+
+    assert again.agent_id == agent.agent_id
+    assert again.status is AgentStatus.CREATING
+    assert finished.branch
+    if provider.version == "v1":
+        assert again.run_id not in (None, agent.run_id)
+        assert (await provider.get(agent.agent_id, agent.run_id)).status is AgentStatus.STOPPED
+
+
+async def test_a_finished_agent_is_continued_by_a_follow_up(provider: Provider) -> None:
+    agent = await provider.create(request_for())
+    await until(provider, agent, AgentStatus.FINISHED)
+
+    again = await provider.follow_up(agent.agent_id, FOREVER, after_run=agent.run_id)
+
+    await until(provider, again, AgentStatus.RUNNING)
+
+
+async def test_a_follow_up_is_found_again_once_it_was_made_and_not_before(provider: Provider) -> None:
+    agent = await stopped(provider)
+    asked: dict[str, Any] = {"after_run": agent.run_id, "since": datetime.now(UTC)}
+    assert await provider.find_follow_up(agent.agent_id, "Go on", **asked) is None
+
+    made = await provider.follow_up(agent.agent_id, "Go on", after_run=agent.run_id)
+    found = await provider.find_follow_up(agent.agent_id, "Go on", **asked)
+
+    assert found is not None
+    assert (found.agent_id, found.run_id) == (made.agent_id, made.run_id)
+    assert not found.status.is_terminal
+
+
+async def test_a_follow_up_that_has_ended_already_is_found_again(provider: Provider) -> None:
+    agent = await stopped(provider)
+    asked: dict[str, Any] = {"after_run": agent.run_id, "since": datetime.now(UTC)}
+    made = await provider.follow_up(agent.agent_id, "Be quick [[sim:slow=0]]", after_run=agent.run_id)
+    await until(provider, made, AgentStatus.FINISHED)
+
+    found = await provider.find_follow_up(agent.agent_id, "Be quick [[sim:slow=0]]", **asked)
+
+    assert found is not None
+    if provider.version == "v0":
+        assert found.status is AgentStatus.CREATING, "whose end it is, v0 does not say"
+        assert await provider.find_follow_up(agent.agent_id, "Be slow", **asked) is None
+
+
+async def test_a_follow_up_that_outlives_its_answer_is_found_again(
+    version: ApiVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with simulated(version, follow_up_seconds=30, follow_up_lag_seconds=30) as provider:
+        agent = await stopped(provider)
+        since = datetime.now(UTC)
+        monkeypatch.setattr("shared.cursor.http._CREATE_TOTAL", 0.3)
+
+        error = await refused(provider.follow_up(agent.agent_id, "Go on", after_run=agent.run_id))
+        found = await provider.find_follow_up(agent.agent_id, "Go on", after_run=agent.run_id, since=since)
+
+    assert (error.code, error.retryable, error.outcome_known) == ("timeout", True, False)
+    assert not cannot_continue(error)
+    assert found is not None
+    assert not found.status.is_terminal, "v0 shows the old end for a while"
+
+
+async def test_an_agent_that_is_gone_cannot_be_continued(provider: Provider) -> None:
+    nobody = f"bc-{uuid.uuid4()}"
+
+    error = await refused(provider.follow_up(nobody, "Go on", after_run=None))
+    looked = await refused(provider.find_follow_up(nobody, "Go on", after_run=None, since=datetime.now(UTC)))
+
+    for one in (error, looked):
+        assert (one.code, one.status, one.retryable, one.outcome_known) == ("agent_not_found", 404, False, True)
+        assert cannot_continue(one)
+
+
+async def test_an_agent_that_is_archived_cannot_be_continued(url: str, version: ApiVersion) -> None:
+    provider = connect(version, url, "key")
+    agent = await stopped(provider)
+    async with httpx.AsyncClient(base_url=url, auth=("key", "")) as client:
+        (await client.post(f"/v1/agents/{agent.agent_id}/archive")).raise_for_status()
+
+    error = await refused(provider.follow_up(agent.agent_id, "Go on", after_run=agent.run_id))
+    await provider.aclose()
+
+    assert (error.code, error.status, error.retryable) == ("agent_archived", 409, False)
+    assert cannot_continue(error)
+
+
+@V1
+async def test_an_agent_at_work_is_busy_which_passes(provider: Provider) -> None:
+    agent = await provider.create(request_for(FOREVER))
+
+    error = await refused(provider.follow_up(agent.agent_id, "Go on", after_run=agent.run_id))
+
+    assert (error.code, error.retryable, error.outcome_known) == ("agent_busy", True, True)
+    assert not cannot_continue(error)
+
+
+@pytest.mark.parametrize(
+    ("marker", "known", "continuable"),
+    [
+        ("rate_limit_exceeded", True, True),
+        ("usage_limit_exceeded", True, True),
+        ("internal_error", False, True),
+        ("validation_error", True, False),
+    ],
+)
+async def test_a_refused_follow_up_tells_whether_the_agent_can_be_continued(
+    marker: str, known: bool, continuable: bool, provider: Provider
+) -> None:
+    agent = await stopped(provider)
+
+    error = await refused(provider.follow_up(agent.agent_id, f"[[sim:refuse={marker}]]", after_run=agent.run_id))
+
+    assert (error.code, error.outcome_known, not cannot_continue(error)) == (marker, known, continuable)
+
+
+async def test_an_agent_is_deleted_once_and_may_be_deleted_again(provider: Provider) -> None:
+    agent = await provider.create(request_for(FOREVER))
+
+    await provider.delete(agent.agent_id)
+    await provider.delete(agent.agent_id)
+
+    assert (await refused(provider.get(agent.agent_id, agent.run_id))).code == "agent_not_found"
 
 
 async def test_an_agent_that_does_not_exist_is_told_as_such(provider: Provider) -> None:
