@@ -23,7 +23,7 @@ from services.api.projector import Projector, running
 from services.api.queries import Queries
 from services.api.reading import Newest, OrchestrationReader
 from services.api.responses import Json
-from services.api.routes import health, orchestrations, stream, webhook
+from services.api.routes import health, orchestrations, stream, tasks, webhook
 from services.api.settings import ApiSettings
 from services.api.source import JetStreamSource
 from shared.jetstream.event_log import JetStreamEventLog
@@ -107,7 +107,7 @@ def make_app(parts: Parts) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.parts = parts
-    for module in (orchestrations, stream, webhook, health):
+    for module in (orchestrations, tasks, stream, webhook, health):
         app.include_router(module.router)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
     add_error_handlers(app)

@@ -237,7 +237,7 @@ class LiveHub:
     def _hear(self, stored: Stored) -> None:
         commit = stored.commit
         self._last = stored.sequence
-        self._newest.note(commit.team, commit.aggregate, stored.sequence)
+        self._newest.hear(stored)
         topic = self._topics.get((commit.team, commit.aggregate))
         if topic is None:
             return

@@ -167,20 +167,21 @@ def agent_rows(change: Change) -> list[Row]:
     if not change.attempts:
         return []
     return [
-        _agent_row(change, task, attempt)
+        agent_row(change.state, task, attempt, change.attempts[attempt.attempt_id])
         for task in change.state.tasks.values()
         for attempt in task.attempts
         if attempt.attempt_id in change.attempts
     ]
 
 
-def _agent_row(change: Change, task: Task, attempt: Attempt) -> Row:
+def agent_row(state: Orchestration, task: Task, attempt: Attempt, sequence: int) -> Row:
+    """The row in `agents` of an attempt that has one."""
     return {
-        "team_id": change.state.team,
+        "team_id": state.team,
         "attempt_id": attempt.attempt_id,
         "agent_id": attempt.agent_id,
         "task_id": task.task_id,
-        "orchestration_id": change.state.id,
+        "orchestration_id": state.id,
         "number": attempt.number,
         "status": attempt.status.value if attempt.status else None,
         "provider_status": attempt.provider_status,
@@ -191,5 +192,5 @@ def _agent_row(change: Change, task: Task, attempt: Attempt) -> Row:
         "branch": attempt.branch_name,
         "started_at": attempt.started_at,
         "ended_at": attempt.ended_at,
-        "seq": change.attempts[attempt.attempt_id],
+        "seq": sequence,
     }

@@ -19,6 +19,11 @@ SELECT o.seq, o.view::text,
         FROM tasks AS t WHERE t.team_id = o.team_id AND t.orchestration_id = o.id)
 FROM orchestrations AS o WHERE o.team_id = %s AND o.id = %s"""
 _TASKS: Final = "SELECT view::text FROM tasks WHERE team_id = %s AND orchestration_id = %s ORDER BY position"
+# With the sequence of the orchestration, not the row's own: it tells whether the row is as new as the orchestration.
+_TASK: Final = """
+SELECT o.seq, o.id, t.view::text FROM tasks AS t
+JOIN orchestrations AS o ON o.team_id = t.team_id AND o.id = t.orchestration_id
+WHERE t.team_id = %s AND t.id = %s"""
 _FIRST_PAGE: Final = """
 SELECT created_at, id, view::text FROM orchestrations WHERE team_id = %s
 ORDER BY created_at DESC, id DESC LIMIT %s"""
@@ -34,6 +39,11 @@ _AGENT: Final = """
 SELECT team_id AS team, agent_id, attempt_id, task_id, orchestration_id, number, status, provider_status, api_version,
        run_id, url, model, branch, started_at, ended_at, seq AS sequence
 FROM agents WHERE agent_id = %s ORDER BY seq DESC LIMIT 1"""
+_TEAM_AGENT: Final = """
+SELECT a.team_id AS team, a.agent_id, a.attempt_id, a.task_id, a.orchestration_id, a.number, a.status,
+       a.provider_status, a.api_version, a.run_id, a.url, a.model, a.branch, a.started_at, a.ended_at, o.seq AS sequence
+FROM agents AS a JOIN orchestrations AS o ON o.team_id = a.team_id AND o.id = a.orchestration_id
+WHERE a.agent_id = %s AND a.team_id = %s ORDER BY a.number DESC LIMIT 1"""
 
 
 class BadCursorError(ValueError):
@@ -47,6 +57,15 @@ class Found:
     sequence: int
     orchestration: View
     tasks: list[View]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTask:
+    """A task, as of the sequence of the last commit that changed its orchestration."""
+
+    sequence: int
+    orchestration_id: str
+    task: View
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +124,14 @@ class Queries:
         """The tasks of an orchestration in order; empty also if the team has none of this id."""
         return [orjson.loads(view) for (view,) in await self._rows(_TASKS, (team, orchestration_id))]
 
+    async def task(self, team: str, task_id: str) -> FoundTask | None:
+        """The task, None if the team has none of this id."""
+        rows = await self._rows(_TASK, (team, task_id))
+        if not rows:
+            return None
+        sequence, orchestration_id, view = rows[0]
+        return FoundTask(sequence, orchestration_id, orjson.loads(view))
+
     async def orchestrations(self, team: str, *, limit: int, cursor: str | None = None) -> Page:
         """The team's orchestrations, newest first.
 
@@ -137,17 +164,23 @@ class Queries:
 
     async def find_agent(self, agent_id: str) -> AgentRow | None:
         """The agent of this id, whatever its team; the newest attempt, should several have had it."""
+        return await self._agent(_AGENT, (agent_id,))
 
-        async def work(connection: AsyncConnection[Any]) -> AgentRow | None:
-            async with connection.cursor(row_factory=class_row(AgentRow)) as cursor:
-                await cursor.execute(_AGENT, (agent_id,))
-                return await cursor.fetchone()
-
-        return await transact(self._pool, work)
+    async def team_agent(self, team: str, agent_id: str) -> AgentRow | None:
+        """The team's agent of this id as its newest attempt has it; `sequence` is that of the orchestration."""
+        return await self._agent(_TEAM_AGENT, (agent_id, team))
 
     async def ping(self) -> None:
         """Whether the database answers; raises psycopg.OperationalError when it does not."""
         await self._rows("SELECT 1", ())
+
+    async def _agent(self, statement: str, values: tuple[object, ...]) -> AgentRow | None:
+        async def work(connection: AsyncConnection[Any]) -> AgentRow | None:
+            async with connection.cursor(row_factory=class_row(AgentRow)) as cursor:
+                await cursor.execute(statement, values)
+                return await cursor.fetchone()
+
+        return await transact(self._pool, work)
 
     async def _rows(self, statement: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
         async def work(connection: AsyncConnection[Any]) -> list[tuple[Any, ...]]:

@@ -2,22 +2,31 @@
 
 import logging
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 import psycopg
 
+from services.api.agent_view import agent_in, agent_view, is_real
 from services.api.checkpoint import CheckpointWatcher
+from services.api.errors import unavailable
 from services.api.projections import apply
-from services.api.queries import Queries
+from services.api.queries import AgentRow, Queries
+from shared.domain.events import AgentCreated, AttemptStarted, OrchestrationCreated, OrchestrationEvent
 from shared.domain.state import Orchestration
+from shared.envelope import Stored
 from shared.ports import EventLog
-from shared.views import View, orchestration_view, statistics, task_views
+from shared.views import View, orchestration_view, statistics, task_view, task_views
 
 _log = logging.getLogger(__name__)
 
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
 _REMEMBERED: Final = 10_000
+_OWNERS_REMEMBERED: Final = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +49,93 @@ def shown(state: Orchestration, sequence: int) -> Shown:
     return Shown(sequence, orchestration_view(state), task_views(state))
 
 
+@dataclass(frozen=True, slots=True)
+class ShownTask:
+    """A task, as of the sequence of a commit of its orchestration."""
+
+    sequence: int
+    orchestration_id: str
+    task: View
+
+
+@dataclass(frozen=True, slots=True)
+class ShownAgent:
+    """An agent as its newest attempt has it, as of the sequence of a commit of its orchestration."""
+
+    sequence: int
+    orchestration_id: str
+    task_id: str
+    attempt_id: str
+    agent: View
+
+
+class _Row(Protocol):
+    """A row that belongs to an orchestration, as of the sequence of that one's last commit."""
+
+    @property
+    def sequence(self) -> int: ...
+
+    @property
+    def orchestration_id(self) -> str: ...
+
+
+_RowT = TypeVar("_RowT", bound=_Row)
+
+
 class Newest:
-    """The newest commit of each orchestration that changed of late, as heard from the log."""
+    """The newest commit of each orchestration that changed of late, as heard from the log.
+
+    Also which orchestration a new task or agent belongs to, which no row may tell yet.
+    """
 
     def __init__(self) -> None:
         self._sequences: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._teams: OrderedDict[str, int] = OrderedDict()
+        self._owners: OrderedDict[tuple[str, str], str] = OrderedDict()
+
+    def hear(self, stored: Stored) -> None:
+        """A commit came with the log."""
+        commit = stored.commit
+        self.note(commit.team, commit.aggregate, stored.sequence)
+        for recorded in commit.events:
+            for part in _new_parts(recorded.event):
+                _remember(self._owners, (commit.team, part), commit.aggregate, _OWNERS_REMEMBERED)
 
     def note(self, team: str, orchestration_id: str, sequence: int) -> None:
         key = (team, orchestration_id)
-        self._sequences[key] = max(sequence, self._sequences.pop(key, 0))
-        if len(self._sequences) > _REMEMBERED:
-            self._sequences.popitem(last=False)
+        _remember(self._sequences, key, max(sequence, self._sequences.pop(key, 0)), _REMEMBERED)
+        _remember(self._teams, team, max(sequence, self._teams.pop(team, 0)), _REMEMBERED)
 
     def of(self, team: str, orchestration_id: str) -> int:
         """Its sequence, 0 when it has not changed of late."""
         return self._sequences.get((team, orchestration_id), 0)
+
+    def of_team(self, team: str) -> int:
+        """The sequence of the newest commit of all that the team has, 0 when nothing changed of late."""
+        return self._teams.get(team, 0)
+
+    def owner(self, team: str, part: str) -> str | None:
+        """The orchestration that the task or agent belongs to, where it came up of late."""
+        return self._owners.get((team, part))
+
+
+def _remember(known: OrderedDict[_K, _V], key: _K, value: _V, most: int) -> None:
+    """As the youngest of at most so many."""
+    known.pop(key, None)
+    known[key] = value
+    if len(known) > most:
+        known.popitem(last=False)
+
+
+def _new_parts(event: OrchestrationEvent) -> list[str]:
+    """The ids of the tasks and agents that come into being with it."""
+    match event:
+        case OrchestrationCreated(tasks=tasks):
+            return [task.task_id for task in tasks]
+        case AttemptStarted(agent_id=agent_id) | AgentCreated(agent_id=agent_id):
+            return [agent_id]
+        case _:
+            return []
 
 
 class OrchestrationReader:
@@ -101,12 +182,79 @@ class OrchestrationReader:
 
     async def fold(self, team: str, orchestration_id: str) -> Shown | None:
         """The orchestration as the log has it now."""
+        state, sequence = await self._state(team, orchestration_id)
+        return shown(state, sequence) if state else None
+
+    async def find_task(self, team: str, task_id: str) -> ShownTask | None:
+        """The task, None if the team has none of this id.
+
+        Raises:
+            LogUnavailableError: the row is behind or away, and so is the log.
+            ApiError: 503, the row may be still to come.
+            psycopg.OperationalError: the database is away, and the task is not a new one.
+        """
+        found, owner = await self._look_up(self._queries.task, team, task_id)
+        if found is not None:
+            return ShownTask(found.sequence, found.orchestration_id, found.task)
+        return await self._fold_task(team, owner, task_id) if owner else None
+
+    async def find_agent(self, team: str, agent_id: str) -> ShownAgent | None:
+        """The agent with its newest attempt, None if the team has none of this id. Raises as `find_task` does."""
+        found, owner = await self._look_up(self._queries.team_agent, team, agent_id)
+        if found is not None:
+            return _shown_agent(found)
+        return await self._fold_agent(team, owner, agent_id) if owner else None
+
+    async def _look_up(
+        self, query: Callable[[str, str], Awaitable[_RowT | None]], team: str, part: str
+    ) -> tuple[_RowT | None, str | None]:
+        """The row of a task or agent if it is as new as what this process has heard, else its orchestration.
+
+        Neither if there is no such thing.
+        """
+        owner = self._newest.owner(team, part)
+        try:
+            row = await query(team, part)
+            if row is None and owner is None and await self._was_behind(team):
+                row = await query(team, part)
+        except psycopg.OperationalError:
+            if owner is None:
+                raise
+            return None, owner
+        if row is None:
+            return None, owner
+        return (row if row.sequence >= self._newest.of(team, row.orchestration_id) else None), row.orchestration_id
+
+    async def _fold_task(self, team: str, orchestration_id: str, task_id: str) -> ShownTask | None:
+        state, sequence = await self._state(team, orchestration_id)
+        task = state.tasks.get(task_id) if state else None
+        return ShownTask(sequence, orchestration_id, task_view(state, task)) if state and task else None
+
+    async def _fold_agent(self, team: str, orchestration_id: str, agent_id: str) -> ShownAgent | None:
+        state, sequence = await self._state(team, orchestration_id)
+        return _shown_agent(agent_in(state, agent_id, sequence) if state else None)
+
+    async def _was_behind(self, team: str) -> bool:
+        """Whether the rows of the team were behind what this process has heard; if so, they no longer are.
+
+        Raises:
+            ApiError: 503, they still are after the time for it: what they lack may be there.
+        """
+        newest = self._newest.of_team(team)
+        if newest <= self._checkpoint.current:
+            return False
+        if not await self._checkpoint.wait_for(newest, self._visible_seconds):
+            raise unavailable("the rows are behind the log, so it is not known whether this exists")
+        return True
+
+    async def _state(self, team: str, orchestration_id: str) -> tuple[Orchestration | None, int]:
+        """The state that the log has now, and the sequence of its last commit."""
         state: Orchestration | None = None
         sequence = 0
         for stored in await self._log.read(team, orchestration_id):
             state = apply(state, stored)
             sequence = stored.sequence
-        return shown(state, sequence) if state else None
+        return state, sequence
 
     async def wait_visible(self, team: str, orchestration_id: str, sequence: int) -> None:
         """Return once everybody's reads show the commit `sequence`, or after the time for it.
@@ -116,3 +264,9 @@ class OrchestrationReader:
         self._newest.note(team, orchestration_id, sequence)
         if not await self._checkpoint.wait_for(sequence, self._visible_seconds):
             _log.warning("The rows are behind the log", extra={"sequence": sequence})
+
+
+def _shown_agent(found: AgentRow | None) -> ShownAgent | None:
+    if found is None or not is_real(found):
+        return None
+    return ShownAgent(found.sequence, found.orchestration_id, found.task_id, found.attempt_id, agent_view(found))

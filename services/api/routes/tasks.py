@@ -1,0 +1,61 @@
+"""One task by its id."""
+
+from typing import Annotated, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Path
+from starlette.responses import Response
+
+from services.api.auth import Reader
+from services.api.errors import ApiError
+from services.api.parts import TheParts
+from services.api.reading import ShownTask
+from services.api.responses import Json, TaskShape
+from services.api.routes.documented import AUTH_CODES, errors
+
+router = APIRouter(prefix="/api/tasks", tags=["tasks"])
+
+_EXAMPLE_ID: Final = "5d6f3f0e-9a52-5f0a-8f0e-1f6d0a3b7c21"
+
+
+def task_not_found() -> ApiError:
+    return ApiError("TASK_NOT_FOUND", "there is no task with this id")
+
+
+def _known_form(task_id: Annotated[str, Path(description="The task's `id`.", examples=[_EXAMPLE_ID])]) -> str:
+    """The id; what cannot be one is not found like any other."""
+    try:
+        genuine = str(UUID(task_id)) == task_id
+    except ValueError:
+        genuine = False
+    if not genuine:
+        raise task_not_found()
+    return task_id
+
+
+TaskId = Annotated[str, Depends(_known_form)]
+
+
+def found_task(shown: ShownTask | None) -> ShownTask:
+    """What was looked for.
+
+    Raises:
+        ApiError: 404, there is none.
+    """
+    if shown is None:
+        raise task_not_found()
+    return shown
+
+
+@router.get(
+    "/{task_id}",
+    operation_id="getTask",
+    summary="Get a task with its attempts",
+    responses={
+        200: {"model": TaskShape, "description": "As it is now."},
+        **errors(*AUTH_CODES, "TASK_NOT_FOUND"),
+    },
+)
+async def get(principal: Reader, task_id: TaskId, parts: TheParts) -> Response:
+    """`waiting_for` says why a task does not run yet, `attempts` what was tried so far, each with its agent."""
+    return Json(found_task(await parts.reader.find_task(principal.team, task_id)).task)
