@@ -14,6 +14,8 @@ from services.api.commands import CommandClient
 from services.api.errors import add_error_handlers
 from services.api.guard import JetStreamProbe
 from services.api.health import Health, ProviderCheck
+from services.api.idempotency import Idempotency
+from services.api.idempotency_store import PostgresIdempotency
 from services.api.live import LiveHub, following
 from services.api.middleware import BodyLimit, RequestFrame
 from services.api.model_list import ModelList
@@ -77,6 +79,8 @@ async def open_parts(settings: ApiSettings, runtime: Runtime) -> AsyncIterator[P
         models.refresh()
         stack.push_async_callback(models.aclose)
         stack.push_async_callback(provider_check.aclose)
+        idempotency = Idempotency(PostgresIdempotency(pool), clock, RandomIds())
+        stack.push_async_callback(idempotency.aclose)
         queries = Queries(pool)
         runtime.readiness.checks["database"] = _database_check(pool)
         runtime.readiness.checks["live"] = _live_check(hub)
@@ -87,6 +91,7 @@ async def open_parts(settings: ApiSettings, runtime: Runtime) -> AsyncIterator[P
             authenticator=OneKey(settings.orchestrator_api_key.get_secret_value(), team=settings.team),
             models=models,
             commands=commands,
+            idempotency=idempotency,
             queries=queries,
             reader=OrchestrationReader(queries, log, watcher, newest, visible_seconds=settings.visible_seconds),
             hub=hub,

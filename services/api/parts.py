@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from services.api.auth import Authenticator
 from services.api.commands import CommandClient
 from services.api.health import Health
+from services.api.idempotency import Idempotency
 from services.api.live import LiveHub
 from services.api.model_list import ModelList
 from services.api.queries import Queries
@@ -27,6 +28,7 @@ class Parts:
     authenticator: Authenticator
     models: ModelList
     commands: CommandClient
+    idempotency: Idempotency
     queries: Queries
     reader: OrchestrationReader
     hub: LiveHub

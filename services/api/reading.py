@@ -180,9 +180,9 @@ class OrchestrationReader:
         """Like `find`, but does not take the rows' word for it that there is none."""
         return await self.find(team, orchestration_id) or await self.fold(team, orchestration_id)
 
-    async def fold(self, team: str, orchestration_id: str) -> Shown | None:
-        """The orchestration as the log has it now."""
-        state, sequence = await self._state(team, orchestration_id)
+    async def fold(self, team: str, orchestration_id: str, *, until: int | None = None) -> Shown | None:
+        """The orchestration as the log has it now; with `until`, as the commit of that sequence left it."""
+        state, sequence = await self._state(team, orchestration_id, until=until)
         return shown(state, sequence) if state else None
 
     async def find_task(self, team: str, task_id: str) -> ShownTask | None:
@@ -247,11 +247,15 @@ class OrchestrationReader:
             raise unavailable("the rows are behind the log, so it is not known whether this exists")
         return True
 
-    async def _state(self, team: str, orchestration_id: str) -> tuple[Orchestration | None, int]:
+    async def _state(
+        self, team: str, orchestration_id: str, *, until: int | None = None
+    ) -> tuple[Orchestration | None, int]:
         """The state that the log has now, and the sequence of its last commit."""
         state: Orchestration | None = None
         sequence = 0
         for stored in await self._log.read(team, orchestration_id):
+            if until is not None and stored.sequence > until:
+                break
             state = apply(state, stored)
             sequence = stored.sequence
         return state, sequence

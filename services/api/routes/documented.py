@@ -14,6 +14,7 @@ _DESCRIPTIONS: Final = {
     409: "The state does not allow it; nothing was changed.",
     413: "The body is too large.",
     415: "The body is not `application/json`.",
+    422: "The `Idempotency-Key` was used for another request within the last 24 hours; nothing was done.",
     500: "Something went wrong on our side.",
     503: "The database or the message broker is away; try again after `Retry-After` seconds.",
 }
