@@ -184,8 +184,9 @@ def _elapsed(orchestration: View, now: datetime) -> int:
     started = datetime.fromisoformat(orchestration["activated_at"])
     ended = orchestration["completed_at"] or orchestration.get("paused_at")
     elapsed = _milliseconds(started, datetime.fromisoformat(ended) if ended else now) or 0
-    # A row that an earlier release wrote does not have these.
-    return max(0, elapsed - orchestration.get("paused_duration", 0))
+    # A row that an earlier release wrote does not have it.
+    paused: int = orchestration.get("paused_duration", 0)
+    return max(0, elapsed - paused)
 
 
 def _remaining(orchestration: View, tasks: Sequence[View]) -> int | None:

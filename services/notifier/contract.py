@@ -16,6 +16,8 @@ from shared.domain.events import (
     Level,
     OrchestrationStatus,
     Outcome,
+    PauseMode,
+    ResetReason,
     Statistics,
     TaskStatus,
 )
@@ -67,6 +69,51 @@ class OrchestrationActivated(PublicData):
     status: Literal[OrchestrationStatus.ACTIVE] = OrchestrationStatus.ACTIVE
 
 
+class OrchestrationUpdated(PublicData):
+    """`changed` names the fields that were changed."""
+
+    name: ClassVar[str] = "orchestration.updated"
+    changed: tuple[str, ...]
+
+
+class OrchestrationPaused(PublicData):
+    """`mode` tells whether running agents are stopped or may finish."""
+
+    name: ClassVar[str] = "orchestration.paused"
+    status: Literal[OrchestrationStatus.PAUSED] = OrchestrationStatus.PAUSED
+    mode: PauseMode
+
+
+class OrchestrationResumed(PublicData):
+    name: ClassVar[str] = "orchestration.resumed"
+    status: Literal[OrchestrationStatus.ACTIVE] = OrchestrationStatus.ACTIVE
+
+
+class OrchestrationCancelRequested(PublicData):
+    """Its agents are being stopped."""
+
+    name: ClassVar[str] = "orchestration.cancel_requested"
+    status: Literal[OrchestrationStatus.CANCELLING] = OrchestrationStatus.CANCELLING
+
+
+class OrchestrationCancelled(PublicData):
+    name: ClassVar[str] = "orchestration.cancelled"
+    status: Literal[OrchestrationStatus.CANCELLED] = OrchestrationStatus.CANCELLED
+    summary: str
+    statistics: Statistics
+
+
+class OrchestrationReopened(PublicData):
+    """It had ended and is under way again."""
+
+    name: ClassVar[str] = "orchestration.reopened"
+    status: Literal[OrchestrationStatus.ACTIVE] = OrchestrationStatus.ACTIVE
+
+
+class OrchestrationDeleted(PublicData):
+    name: ClassVar[str] = "orchestration.deleted"
+
+
 class OrchestrationCompleted(PublicData):
     """`status` tells whether every task completed or only some."""
 
@@ -83,6 +130,40 @@ class OrchestrationFailed(PublicData):
     error_message: str
     summary: str
     statistics: Statistics
+
+
+class TaskAdded(PublicData):
+    name: ClassVar[str] = "task.added"
+    task_id: str
+    status: Literal[TaskStatus.PENDING] = TaskStatus.PENDING
+    title: str
+    priority: Level
+    complexity: Complexity
+    order_index: int
+    depends_on: tuple[str, ...]
+
+
+class TaskUpdated(PublicData):
+    """`changed` names the fields that were changed."""
+
+    name: ClassVar[str] = "task.updated"
+    task_id: str
+    changed: tuple[str, ...]
+
+
+class TaskReset(PublicData):
+    """The finished task is to be done once more."""
+
+    name: ClassVar[str] = "task.reset"
+    task_id: str
+    status: Literal[TaskStatus.PENDING] = TaskStatus.PENDING
+    reason: ResetReason
+
+
+class TaskSkipped(PublicData):
+    name: ClassVar[str] = "task.skipped"
+    task_id: str
+    status: Literal[TaskStatus.SKIPPED] = TaskStatus.SKIPPED
 
 
 class TaskQueued(PublicData):
@@ -149,11 +230,29 @@ class AgentStatusChanged(PublicData):
     status: AgentStatus
 
 
+class AgentDeleted(PublicData):
+    name: ClassVar[str] = "agent.deleted"
+    task_id: str
+    attempt_id: str
+    agent_id: str
+
+
 PUBLIC_EVENTS: Sequence[type[PublicData]] = (
     OrchestrationCreated,
     OrchestrationActivated,
+    OrchestrationUpdated,
+    OrchestrationPaused,
+    OrchestrationResumed,
+    OrchestrationCancelRequested,
+    OrchestrationCancelled,
     OrchestrationCompleted,
     OrchestrationFailed,
+    OrchestrationReopened,
+    OrchestrationDeleted,
+    TaskAdded,
+    TaskUpdated,
+    TaskReset,
+    TaskSkipped,
     TaskQueued,
     TaskRetryScheduled,
     TaskCompleted,
@@ -161,4 +260,5 @@ PUBLIC_EVENTS: Sequence[type[PublicData]] = (
     TaskCancelled,
     AgentCreated,
     AgentStatusChanged,
+    AgentDeleted,
 )

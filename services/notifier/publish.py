@@ -20,6 +20,32 @@ from shared.ports import EventLog
 _log = logging.getLogger(__name__)
 
 
+_NOTIFIED = (ev.OrchestrationCompleted, ev.OrchestrationFailed, ev.OrchestrationCancelled, ev.OrchestrationPaused)
+
+_Agent = ev.AgentCreated | ev.AgentStatusChanged | ev.AgentDeleted
+_Task = (
+    ev.TaskAdded
+    | ev.TaskUpdated
+    | ev.TaskReset
+    | ev.TaskSkipped
+    | ev.TaskQueued
+    | ev.TaskRetryScheduled
+    | ev.TaskCompleted
+    | ev.TaskFailed
+    | ev.TaskCancelled
+)
+_Hidden = (
+    ev.AttemptWaiting
+    | ev.AttemptWithdrawn
+    | ev.AttemptStarted
+    | ev.AttemptStopRequested
+    | ev.AttemptStopped
+    | ev.AttemptFailed
+    | ev.AgentDeleteRequested
+)
+"""What only the inner working is about."""
+
+
 @dataclass(frozen=True, slots=True)
 class Announcer:
     log: EventLog
@@ -53,8 +79,8 @@ class Announcer:
         )
 
     async def _notify(self, commit: Commit, sequence: int, recorded: RecordedEvent) -> None:
-        """The webhook of an orchestration that has ended."""
-        if not isinstance(recorded.event, ev.OrchestrationCompleted | ev.OrchestrationFailed):
+        """The webhook of an orchestration that has ended or was paused."""
+        if not isinstance(recorded.event, _NOTIFIED):
             return
         state = await state_as_of(self.log, commit.team, commit.aggregate, recorded.id)
         url = state.spec.webhook_url
@@ -103,11 +129,33 @@ def cloud_event(commit: Commit, index: int, data: contract.PublicData) -> dict[s
 
 def public_data(orchestration_id: str, event: ev.OrchestrationEvent) -> contract.PublicData | None:
     """What the world is told of an event; None for what only the inner working is about."""
+    if isinstance(event, _Hidden):
+        return None
+    if isinstance(event, _Agent):
+        return _of_agent(orchestration_id, event)
+    if isinstance(event, _Task):
+        return _of_task(orchestration_id, event)
     match event:
         case ev.OrchestrationCreated():
             return _created(event)
         case ev.OrchestrationActivated():
             return contract.OrchestrationActivated(orchestration_id=orchestration_id)
+        case ev.OrchestrationUpdated(changed=changed):
+            return contract.OrchestrationUpdated(orchestration_id=orchestration_id, changed=changed)
+        case ev.OrchestrationPaused(mode=mode):
+            return contract.OrchestrationPaused(orchestration_id=orchestration_id, mode=mode)
+        case ev.OrchestrationResumed():
+            return contract.OrchestrationResumed(orchestration_id=orchestration_id)
+        case ev.OrchestrationCancelRequested():
+            return contract.OrchestrationCancelRequested(orchestration_id=orchestration_id)
+        case ev.OrchestrationCancelled():
+            return contract.OrchestrationCancelled(
+                orchestration_id=orchestration_id, summary=event.summary, statistics=event.statistics
+            )
+        case ev.OrchestrationReopened():
+            return contract.OrchestrationReopened(orchestration_id=orchestration_id)
+        case ev.OrchestrationDeleted():
+            return contract.OrchestrationDeleted(orchestration_id=orchestration_id)
         case ev.OrchestrationCompleted():
             return contract.OrchestrationCompleted(
                 orchestration_id=orchestration_id,
@@ -123,27 +171,26 @@ def public_data(orchestration_id: str, event: ev.OrchestrationEvent) -> contract
                 summary=event.summary,
                 statistics=event.statistics,
             )
-        case ev.AgentCreated():
-            return contract.AgentCreated(
-                orchestration_id=orchestration_id,
-                task_id=event.task_id,
-                attempt_id=event.attempt_id,
-                agent_id=event.agent_id,
-                status=event.status,
-                url=event.url,
-            )
-        case ev.AgentStatusChanged():
-            return contract.AgentStatusChanged(
-                orchestration_id=orchestration_id,
-                task_id=event.task_id,
-                attempt_id=event.attempt_id,
-                agent_id=event.agent_id,
-                status=event.status,
-            )
-        case ev.AttemptStarted() | ev.AttemptStopRequested() | ev.AttemptFailed():
-            return None
         case _:
-            return _of_task(orchestration_id, event)
+            assert_never(event)
+
+
+def _of_agent(orchestration_id: str, event: _Agent) -> contract.PublicData:
+    of = {
+        "orchestration_id": orchestration_id,
+        "task_id": event.task_id,
+        "attempt_id": event.attempt_id,
+        "agent_id": event.agent_id,
+    }
+    match event:
+        case ev.AgentCreated():
+            return contract.AgentCreated(**of, status=event.status, url=event.url)
+        case ev.AgentStatusChanged():
+            return contract.AgentStatusChanged(**of, status=event.status)
+        case ev.AgentDeleted():
+            return contract.AgentDeleted(**of)
+        case _:
+            assert_never(event)
 
 
 def _created(event: ev.OrchestrationCreated) -> contract.OrchestrationCreated:
@@ -170,11 +217,24 @@ def _created(event: ev.OrchestrationCreated) -> contract.OrchestrationCreated:
     )
 
 
-_TaskEvent = ev.TaskQueued | ev.TaskRetryScheduled | ev.TaskCompleted | ev.TaskFailed | ev.TaskCancelled
-
-
-def _of_task(orchestration_id: str, event: _TaskEvent) -> contract.PublicData:
+def _of_task(orchestration_id: str, event: _Task) -> contract.PublicData:
     match event:
+        case ev.TaskAdded(task=task):
+            return contract.TaskAdded(
+                orchestration_id=orchestration_id,
+                task_id=task.task_id,
+                title=task.title,
+                priority=task.priority,
+                complexity=task.complexity,
+                order_index=task.order_index,
+                depends_on=task.depends_on,
+            )
+        case ev.TaskUpdated(task_id=task_id, changed=changed):
+            return contract.TaskUpdated(orchestration_id=orchestration_id, task_id=task_id, changed=changed)
+        case ev.TaskReset(task_id=task_id, reason=reason):
+            return contract.TaskReset(orchestration_id=orchestration_id, task_id=task_id, reason=reason)
+        case ev.TaskSkipped(task_id=task_id):
+            return contract.TaskSkipped(orchestration_id=orchestration_id, task_id=task_id)
         case ev.TaskQueued():
             return contract.TaskQueued(
                 orchestration_id=orchestration_id,

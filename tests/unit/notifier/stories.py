@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from shared.command_handler import Cause, CommandHandler
+from shared.domain import commands as cmd
 from shared.domain.commands import ActivateOrchestration, CreateOrchestration, ObserveAgent, RejectAttempt, StartAttempt
 from shared.domain.events import AgentStatus, Failure, OrchestrationSpec, TaskSpec
 from shared.domain.state import Orchestration
@@ -59,7 +60,47 @@ class Story:
         await self._do(RejectAttempt(attempt_id=attempt_id, failure=refusal))
         return self
 
+    async def cancel(self) -> "Story":
+        """Created and cancelled before anything of it ran."""
+        await self._create()
+        await self._do(cmd.CancelOrchestration())
+        return self
+
+    async def pause(self) -> "Story":
+        """Activated and paused before its agent was launched."""
+        await self._create()
+        await self._do(ActivateOrchestration())
+        await self._do(cmd.PauseOrchestration())
+        return self
+
+    async def change(self) -> "Story":
+        """Everything is asked of it that users may ask, up to its deletion."""
+        await self.pause()
+        more = TaskSpec(task_id=f"{self.id}-more", title="One more", description=PROMPT, metadata={"note": METADATA})
+        changes = {"name": "Changed", "webhook_url": "https://hooks.example.com/SECRET-OTHER"}
+        for command in (
+            cmd.UpdateOrchestration(changes=changes),
+            cmd.AddTask(task=more),
+            cmd.UpdateTask(task_id=more.task_id, changes={"description": PROMPT + " again"}),
+            cmd.ResumeOrchestration(),
+            cmd.SkipTask(task_id=more.task_id),
+            cmd.CancelOrchestration(),
+            cmd.RestartTask(task_id=more.task_id),
+            cmd.DeleteOrchestration(),
+        ):
+            await self._do(command)
+        return self
+
     async def _start(self) -> str:
+        await self._create()
+        state = await self._do(ActivateOrchestration())
+        attempt_id = next(iter(state.attempt_index))
+        await self._do(
+            StartAttempt(attempt_id=attempt_id, agent_id="bc-1", api_version="v1", branch_name="cursor/work")
+        )
+        return attempt_id
+
+    async def _create(self) -> None:
         task = TaskSpec(
             task_id=f"{self.id}-task", title="Bump the version", description=PROMPT, metadata={"note": METADATA}
         )
@@ -69,16 +110,8 @@ class Story:
         await self._do(
             CreateOrchestration(orchestration_id=self.id, team=TEAM, created_by="ann", spec=spec, tasks=(task,))
         )
-        state = await self._do(ActivateOrchestration())
-        attempt_id = next(iter(state.attempt_index))
-        await self._do(
-            StartAttempt(attempt_id=attempt_id, agent_id="bc-1", api_version="v1", branch_name="cursor/work")
-        )
-        return attempt_id
 
-    async def _do(
-        self, command: CreateOrchestration | ActivateOrchestration | StartAttempt | ObserveAgent | RejectAttempt
-    ) -> Orchestration:
+    async def _do(self, command: cmd.AnyCommand) -> Orchestration:
         self._step += 1
         self.clock.advance(timedelta(minutes=1))
         cause = Cause(f"{self.id}-command-{self._step}", f"{self.id}-correlation", "ann")

@@ -15,7 +15,15 @@ from shared.memory import MemoryEventLog, MemoryPublisher, Published
 from tests.unit.notifier.stories import METADATA, PROMPT, TEAM, Story, as_delivery
 
 URL = "https://hooks.example.com/SECRET-TOKEN"
-HIDDEN = {"attempt.started", "attempt.stop_requested", "attempt.failed"}
+HIDDEN = {
+    "attempt.waiting",
+    "attempt.withdrawn",
+    "attempt.started",
+    "attempt.stop_requested",
+    "attempt.stopped",
+    "attempt.failed",
+    "agent.delete_requested",
+}
 
 
 async def announced(story: Story) -> MemoryPublisher:
@@ -85,7 +93,7 @@ async def test_a_public_event_is_a_cloud_event() -> None:
     }
 
 
-@pytest.mark.parametrize("end", ["complete", "fail"])
+@pytest.mark.parametrize("end", ["complete", "fail", "change"])
 async def test_no_prompt_no_metadata_and_no_address_of_a_receiver_leaves(end: str) -> None:
     publisher = await announced(await getattr(Story(MemoryEventLog(), webhook_url=URL), end)())
     sent = b"".join(message.data for message in on(publisher, PUBLIC)).decode()
@@ -107,7 +115,13 @@ def test_every_event_is_either_public_or_hidden_on_purpose() -> None:
 
 
 @pytest.mark.parametrize(
-    ("end", "event_type"), [("complete", "orchestration.completed"), ("fail", "orchestration.failed")]
+    ("end", "event_type"),
+    [
+        ("complete", "orchestration.completed"),
+        ("fail", "orchestration.failed"),
+        ("cancel", "orchestration.cancelled"),
+        ("pause", "orchestration.paused"),
+    ],
 )
 async def test_the_end_is_to_be_told_once_to_whoever_asked(end: str, event_type: str) -> None:
     story = await getattr(Story(MemoryEventLog(), webhook_url=URL), end)()
@@ -115,7 +129,7 @@ async def test_the_end_is_to_be_told_once_to_whoever_asked(end: str, event_type:
     [message] = on(publisher, DELIVERIES)
     notification = Notification.decode(message.data)
     last = (await story.commits())[-1]
-    event = last.commit.events[-1]
+    event = next(recorded for recorded in last.commit.events if recorded.event.type == event_type)
     assert message.subject == "deliver.webhook"
     assert message.msg_id == notification.delivery_id == delivery_id(event.id, URL)
     assert notification == Notification(
@@ -128,6 +142,25 @@ async def test_the_end_is_to_be_told_once_to_whoever_asked(end: str, event_type:
         occurred_at=event.occurred_at,
         url=URL,
     )
+
+
+async def test_every_command_is_told_under_its_name() -> None:
+    told = public_events(await announced(await Story(MemoryEventLog(), webhook_url=None).change()))
+    assert [event["data"] for event in told if event["type"] == "orchestrator.orchestration.updated.v1"] == [
+        {"orchestration_id": "orch-1", "changed": ["name", "webhook_url"]}
+    ]
+    [added] = [event for event in told if event["type"] == "orchestrator.task.added.v1"]
+    assert (added["subject"], added["data"]["title"]) == ("orch-1-more", "One more")
+    assert {event["type"].split(".", 1)[1] for event in told} >= {
+        "orchestration.paused.v1",
+        "orchestration.resumed.v1",
+        "orchestration.cancelled.v1",
+        "orchestration.reopened.v1",
+        "orchestration.deleted.v1",
+        "task.updated.v1",
+        "task.skipped.v1",
+        "task.reset.v1",
+    }
 
 
 async def test_nobody_is_told_who_did_not_ask() -> None:
