@@ -39,11 +39,15 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """The state after a command, the sequence of the log that shows it, and the events that it led to."""
+    """The state after a command, the sequence of the log that shows it, and the events that it led to.
+
+    `is_repeated`: an earlier delivery of the same command had led to its events already.
+    """
 
     state: Orchestration | None
     sequence: int
     events: tuple[OrchestrationEvent, ...] = ()
+    is_repeated: bool = False
 
 
 @dataclass(slots=True)
@@ -136,7 +140,7 @@ class CommandHandler:
     ) -> Decided | None:
         """One round; None when it must be decided again on newer facts."""
         if cause.command_id in aggregate.commands:
-            return Decided(aggregate.state, aggregate.commands[cause.command_id])
+            return Decided(aggregate.state, aggregate.commands[cause.command_id], is_repeated=True)
         now = self._clock.now()
         deciding = Deciding(now=now, jitter=self._chance.random(), policy=self._policy)
         try:

@@ -57,5 +57,5 @@ def _reply(decided: Decided) -> Reply:
     return Reply(
         sequence=decided.sequence,
         status=decided.state.status.value if decided.state else None,
-        changed=bool(decided.events),
+        changed=bool(decided.events) or decided.is_repeated,
     )
