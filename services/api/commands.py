@@ -24,6 +24,9 @@ _log = logging.getLogger(__name__)
 _CONNECT_SECONDS: Final = 2.0
 """A broker that restarts is back by then; without a connection nothing is sent, so a refusal is certain."""
 
+NOT_SENT: Final = "not sent"
+"""An `outcome` of 503: this request has sent nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -78,7 +81,9 @@ class CommandClient:
         self._waiting[token] = reply
         try:
             await self._append(command_id or token, asked, token)
-            return _decision(await asyncio.wait_for(reply, self._reply_seconds))
+            async with asyncio.timeout(self._reply_seconds):
+                decided = await reply
+            return _decision(decided)
         except TimeoutError:
             _log.warning("No decision in time", extra={"orchestration": asked.orchestration_id})
             return None
@@ -97,7 +102,8 @@ class CommandClient:
         )
         subject = command_subject(asked.team, asked.orchestration_id)
         try:
-            await self._publisher.publish(subject, message.encode(), stream=COMMANDS, msg_id=command_id)
+            # Under the token, not the command's id: the command sent again must reach the dispatcher to be answered.
+            await self._publisher.publish(subject, message.encode(), stream=COMMANDS, msg_id=token)
         except PublishUnavailableError as exc:
             raise unavailable(
                 "the message broker did not confirm the command; it may still be carried out",
@@ -109,7 +115,7 @@ class CommandClient:
         deadline = asyncio.get_running_loop().time() + _CONNECT_SECONDS
         while not self._nc.is_connected:
             if asyncio.get_running_loop().time() > deadline:
-                raise unavailable("the message broker does not answer; nothing was done", outcome="not sent")
+                raise unavailable("the message broker does not answer; nothing was done", outcome=NOT_SENT)
             await asyncio.sleep(0.05)
 
     async def _on_reply(self, message: Msg) -> None:

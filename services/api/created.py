@@ -9,7 +9,6 @@ from services.api.parts import Parts
 from services.api.reading import Shown
 from shared.domain.commands import CreateOrchestration
 from shared.ports import LogUnavailableError
-from shared.views import View
 
 _log = logging.getLogger(__name__)
 
@@ -22,11 +21,6 @@ class Outcome:
 
     sequence: int | None
     shown: Shown | None
-
-    @property
-    def view(self) -> View | None:
-        """The new orchestration with its tasks."""
-        return {**self.shown.orchestration, "tasks": self.shown.tasks} if self.shown else None
 
 
 async def carry_out(parts: Parts, planned: Planned, *, request_id: str) -> Outcome:

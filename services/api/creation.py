@@ -8,8 +8,8 @@ from services.api.problems import InvalidRequestError, Problem
 from services.api.schemas import CreateRequest, TaskRequest, check_create
 from shared.domain.commands import CreateOrchestration
 from shared.domain.events import OrchestrationSpec, Schedule, TaskSpec
+from shared.domain.ids import derive_id
 from shared.domain.models import BY_COMPLEXITY, UnknownModelError, resolve
-from shared.domain.orchestration import derive_id
 
 
 def read_create(body: Any, known_models: Collection[str], *, allow_private_webhooks: bool) -> CreateRequest:

@@ -46,7 +46,8 @@ from fastapi import Depends, Header, Request
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
-from services.api.errors import ApiError
+from services.api.commands import NOT_SENT
+from services.api.errors import ApiError, unavailable
 from services.api.idempotency_store import Answer, Claim, IdempotencyStore
 from services.api.problems import InvalidRequestError, problem
 from shared.domain.commands import Command
@@ -170,8 +171,9 @@ class Idempotency:
         if claim.answer is not None:
             return _Given(claim.answer, replayed=True)
         assert claim.plan is not None  # the table has one or the other
-        answer = await self._carry_out(keyed, carry_out(plan_type.model_validate_json(claim.plan)))
-        return _Given(await self._settled(keyed, answer), replayed=found is not None)
+        begun_before = found is not None
+        answer = await self._carry_out(keyed, carry_out(plan_type.model_validate_json(claim.plan)), begun_before)
+        return _Given(await self._settled(keyed, answer), replayed=begun_before)
 
     async def _claim(self, keyed: _Keyed, plan: Callable[[RequestIds], Awaitable[P]]) -> Claim:
         """Nothing is done before the plan is stored: whoever finds it does the same, under the same ids."""
@@ -187,12 +189,15 @@ class Idempotency:
         day = self._clock.now().date().isoformat()
         return derive_id("idempotency", keyed.team, keyed.key, keyed.fingerprint.hex(), day)
 
-    async def _carry_out(self, keyed: _Keyed, run: Awaitable[Response]) -> Answer:
+    async def _carry_out(self, keyed: _Keyed, run: Awaitable[Response], begun_before: bool) -> Answer:
         try:
             response = await run
         except _REFUSALS as exc:
             if not isinstance(exc, ApiError) or exc.status < 500:
                 await self._forget(keyed)
+            elif begun_before and exc.metadata.get("outcome") == NOT_SENT:
+                # This request sent nothing; what an earlier one sent may still be carried out.
+                raise unavailable("the message broker does not answer", outcome="unknown") from exc
             raise
         return Answer(response.status_code, bytes(response.body), response.headers.get("Location"))
 

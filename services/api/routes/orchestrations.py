@@ -1,4 +1,4 @@
-"""Orchestrations: create, activate, read."""
+"""Orchestrations: create, activate, list."""
 
 from typing import Annotated, Any, Final
 
@@ -7,17 +7,15 @@ from starlette.responses import Response
 
 from services.api.auth import Reader, Writer
 from services.api.bodies import read_json
+from services.api.created import Outcome, Planned, carry_out
 from services.api.creation import create_command, read_create
-from services.api.parts import TheParts
-from services.api.problems import InvalidRequestError, problem
+from services.api.idempotency import Once, RequestIds
+from services.api.parts import Parts, TheParts
 from services.api.responses import (
     ActionShape,
     CreatedShape,
-    DetailShape,
-    EventsPage,
     Json,
     OrchestrationsPage,
-    TasksPage,
 )
 from services.api.routes.answers import (
     NOT_DECIDED,
@@ -35,7 +33,6 @@ from shared.domain.commands import ActivateOrchestration
 
 router = APIRouter(prefix="/api/orchestrations", tags=["orchestrations"])
 
-_READ_ERRORS: Final = errors(*AUTH_CODES, "ORCHESTRATION_NOT_FOUND")
 _CREATE_ERRORS: Final = errors(
     "INVALID_REQUEST",
     "MISSING_REQUIRED_FIELD",
@@ -45,6 +42,7 @@ _CREATE_ERRORS: Final = errors(
     *AUTH_CODES,
     "PAYLOAD_TOO_LARGE",
     "UNSUPPORTED_MEDIA_TYPE",
+    "IDEMPOTENCY_CONFLICT",
 )
 _ACTION_ERRORS: Final = errors(*AUTH_CODES, "ORCHESTRATION_NOT_FOUND", "INVALID_STATE_TRANSITION", "ALREADY_COMPLETED")
 _CREATE_BODY: Final[dict[str, Any]] = {
@@ -72,23 +70,38 @@ _CREATE_BODY: Final[dict[str, Any]] = {
     },
     openapi_extra=_CREATE_BODY,
 )
-async def create(request: Request, principal: Writer, parts: TheParts) -> Response:
+async def create(request: Request, principal: Writer, parts: TheParts, once: Once) -> Response:
     """Takes every field in camelCase and in snake_case. Unknown fields are refused."""
-    _refuse_idempotency_key(request)
     body = await read_json(request)
-    models = await parts.models.names()
-    wanted = read_create(body, models, allow_private_webhooks=parts.settings.allow_private_webhooks)
-    orchestration_id = parts.ids.new()
-    command = create_command(
-        wanted, models, orchestration_id=orchestration_id, team=principal.team, created_by=principal.name
-    )
-    reply = await send_command(request, principal, parts, orchestration_id, command)
+
+    async def plan(ids: RequestIds) -> Planned:
+        models = await parts.models.names()
+        wanted = read_create(body, models, allow_private_webhooks=parts.settings.allow_private_webhooks)
+        command = create_command(
+            wanted,
+            models,
+            orchestration_id=ids.new("orchestration"),
+            team=principal.team,
+            created_by=principal.name,
+        )
+        return Planned(orchestration_id=command.orchestration_id, command_id=ids.new("command"), command=command)
+
+    async def act(planned: Planned) -> Response:
+        outcome = await carry_out(parts, planned, request_id=request.state.request_id)
+        return await _created(parts, planned, outcome)
+
+    return await once.answer(principal.team, body, Planned, plan, act)
+
+
+async def _created(parts: Parts, planned: Planned, outcome: Outcome) -> Response:
+    orchestration_id = planned.orchestration_id
     location = {"Location": orchestration_address(orchestration_id)}
-    if reply is None:
+    if outcome.sequence is None:
         return Json(action(orchestration_id, None, NOT_DECIDED), 202, location)
-    await parts.reader.wait_visible(principal.team, orchestration_id, reply.sequence)
-    created = found(await parts.reader.find(principal.team, orchestration_id))
-    return Json({**created.orchestration, "tasks": created.tasks}, 201, location)
+    await parts.reader.wait_visible(planned.command.team, orchestration_id, outcome.sequence)
+    if outcome.shown is None:
+        return Json(action(orchestration_id, None, "Created; it cannot be shown yet"), 202, location)
+    return Json({**outcome.shown.orchestration, "tasks": outcome.shown.tasks}, 201, location)
 
 
 @router.post(
@@ -136,55 +149,3 @@ async def list_newest(
     refuse_unknown_parameters(request, {"limit", "cursor"})
     newest = await parts.queries.orchestrations(principal.team, limit=limit, cursor=cursor)
     return Json(page(newest.items, newest.next_cursor))
-
-
-@router.get(
-    "/{orchestration_id}",
-    operation_id="getOrchestration",
-    summary="Get an orchestration with its tasks and statistics",
-    responses={200: {"model": DetailShape, "description": "As it is now."}, **_READ_ERRORS},
-)
-async def get(principal: Reader, orchestration_id: OrchestrationId, parts: TheParts) -> Response:
-    shown = found(await parts.reader.find(principal.team, orchestration_id))
-    return Json(shown.detail(parts.clock.now()))
-
-
-@router.get(
-    "/{orchestration_id}/tasks",
-    operation_id="listTasks",
-    summary="List the tasks of an orchestration in their order",
-    responses={200: {"model": TasksPage, "description": "All of them."}, **_READ_ERRORS},
-)
-async def tasks(principal: Reader, orchestration_id: OrchestrationId, parts: TheParts) -> Response:
-    shown = found(await parts.reader.find(principal.team, orchestration_id))
-    return Json(page(shown.tasks, None))
-
-
-@router.get(
-    "/{orchestration_id}/events",
-    operation_id="listEvents",
-    summary="List the events of an orchestration, oldest first",
-    responses={
-        200: {"model": EventsPage, "description": "One page of its history."},
-        **errors("INVALID_REQUEST", *AUTH_CODES, "ORCHESTRATION_NOT_FOUND"),
-    },
-)
-async def events(
-    principal: Reader,
-    orchestration_id: OrchestrationId,
-    parts: TheParts,
-    limit: Annotated[int, Query(ge=1, le=500)] = 100,
-    cursor: Annotated[
-        int, Query(ge=0, le=2**31 - 1, description="a page's `nextCursor`: the version behind which to begin")
-    ] = 0,
-) -> Response:
-    history = await parts.queries.events(principal.team, orchestration_id, after=cursor, limit=limit)
-    if not history.items:
-        found(await parts.reader.find(principal.team, orchestration_id))
-    return Json(page(history.items, None if history.next_cursor is None else str(history.next_cursor)))
-
-
-def _refuse_idempotency_key(request: Request) -> None:
-    """Whoever sends one counts on it; to ignore it could cost them a second set of agents."""
-    if "idempotency-key" in request.headers:
-        raise InvalidRequestError([problem("Idempotency-Key", "is not available yet; send the request without it")])
