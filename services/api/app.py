@@ -14,6 +14,7 @@ from services.api.commands import CommandClient
 from services.api.errors import add_error_handlers
 from services.api.guard import JetStreamProbe
 from services.api.health import Health, ProviderCheck
+from services.api.history import History
 from services.api.idempotency import Idempotency
 from services.api.idempotency_store import PostgresIdempotency
 from services.api.live import LiveHub, following
@@ -21,11 +22,12 @@ from services.api.middleware import BodyLimit, RequestFrame
 from services.api.model_list import ModelList
 from services.api.openapi import document
 from services.api.parts import Parts
+from services.api.past import Past
 from services.api.projector import Projector, running
 from services.api.queries import Queries
 from services.api.reading import Newest, OrchestrationReader
 from services.api.responses import Json
-from services.api.routes import health, orchestrations, stream, tasks, webhook
+from services.api.routes import health, history, orchestrations, reading, stream, tasks, webhook
 from services.api.settings import ApiSettings
 from services.api.source import JetStreamSource
 from shared.jetstream.event_log import JetStreamEventLog
@@ -82,6 +84,7 @@ async def open_parts(settings: ApiSettings, runtime: Runtime) -> AsyncIterator[P
         idempotency = Idempotency(PostgresIdempotency(pool), clock, RandomIds())
         stack.push_async_callback(idempotency.aclose)
         queries = Queries(pool)
+        commits = History(pool, log, newest)
         runtime.readiness.checks["database"] = _database_check(pool)
         runtime.readiness.checks["live"] = _live_check(hub)
         yield Parts(
@@ -93,6 +96,8 @@ async def open_parts(settings: ApiSettings, runtime: Runtime) -> AsyncIterator[P
             commands=commands,
             idempotency=idempotency,
             queries=queries,
+            history=commits,
+            past=Past(commits, log, watcher, clock, patience=settings.visible_seconds),
             reader=OrchestrationReader(queries, log, watcher, newest, visible_seconds=settings.visible_seconds),
             hub=hub,
             publisher=publisher,
@@ -112,7 +117,7 @@ def make_app(parts: Parts) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.parts = parts
-    for module in (orchestrations, tasks, stream, webhook, health):
+    for module in (orchestrations, reading, history, tasks, stream, webhook, health):
         app.include_router(module.router)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
     add_error_handlers(app)

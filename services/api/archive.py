@@ -134,10 +134,15 @@ async def histories(connection: AsyncConnection[Any], stream: str, keys: Iterabl
         teams.append(team)
         aggregates.append(aggregate)
     cursor = await connection.execute(_HISTORIES, (teams, aggregates, stream, upto), binary=True)
-    return [_decoded(sequence, body) async for sequence, body in cursor]
+    return [decoded(sequence, body) async for sequence, body in cursor]
 
 
-def _decoded(sequence: int, body: bytes) -> Stored:
+def decoded(sequence: int, body: bytes) -> Stored:
+    """The commit that a row holds.
+
+    Raises:
+        UnreadableArchiveError: it was written by a newer release, or is damaged.
+    """
     try:
         return Stored(sequence, decode(body), body)
     except (ValueError, UnknownEventError) as exc:

@@ -10,6 +10,7 @@ from services.api.schemas import CreateRequest
 _TAGS = [
     {"name": "orchestrations", "description": "Programmes of coding work on cloud agents."},
     {"name": "tasks", "description": "The single pieces of work of an orchestration."},
+    {"name": "history", "description": "What has happened to an orchestration."},
     {"name": "live", "description": "Changes as they happen."},
     {"name": "webhook", "description": "For the provider of the agents."},
     {"name": "health", "description": "For operators."},

@@ -8,9 +8,11 @@ from fastapi import Depends, Request
 from services.api.auth import Authenticator
 from services.api.commands import CommandClient
 from services.api.health import Health
+from services.api.history import History
 from services.api.idempotency import Idempotency
 from services.api.live import LiveHub
 from services.api.model_list import ModelList
+from services.api.past import Past
 from services.api.queries import Queries
 from services.api.reading import OrchestrationReader
 from services.api.settings import ApiSettings
@@ -31,6 +33,8 @@ class Parts:
     idempotency: Idempotency
     queries: Queries
     reader: OrchestrationReader
+    history: History
+    past: Past
     hub: LiveHub
     publisher: Publisher
     webhook_keys: WebhookKeys

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-import orjson
 from psycopg import AsyncConnection
 from psycopg.errors import UniqueViolation
 
 from services.api.archive import GENESIS, ArchiveRow, archive_tip, write_archive
 from services.api.guard import Checkpoint, LogMismatchError
 from services.api.projections import Change, Row, agent_rows, orchestration_row, task_rows
+from services.api.storable import storable_json
 
 PROJECTION: Final = "read-side"
 """The name of this projection's checkpoint."""
@@ -165,7 +165,7 @@ def json_arrays(rows: Iterable[Row], limit: int = _PARAMETER_BYTES) -> Iterator[
     pending: list[bytes] = []
     size = 0
     for row in rows:
-        text = _json(row)
+        text = storable_json(row)
         if pending and size + len(text) > limit:
             yield _array(pending)
             pending, size = [], 0
@@ -177,19 +177,3 @@ def json_arrays(rows: Iterable[Row], limit: int = _PARAMETER_BYTES) -> Iterator[
 
 def _array(items: Sequence[bytes]) -> str:
     return (b"[" + b",".join(items) + b"]").decode()
-
-
-def _json(row: Row) -> bytes:
-    text = orjson.dumps(row)
-    # Postgres takes no NUL in texts, and one from a provider's answer must not stop everything. The archive keeps it.
-    return orjson.dumps(_without_nul(row)) if b"\\u0000" in text else text
-
-
-def _without_nul(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.replace("\0", "")
-    if isinstance(value, dict):
-        return {_without_nul(key): _without_nul(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nul(item) for item in value]
-    return value

@@ -14,6 +14,7 @@ from services.api.checkpoint import CheckpointWatcher
 from services.api.errors import unavailable
 from services.api.projections import apply
 from services.api.queries import AgentRow, Queries
+from services.api.storable import storable
 from shared.domain.events import AgentCreated, AttemptStarted, OrchestrationCreated, OrchestrationEvent
 from shared.domain.state import Orchestration
 from shared.envelope import Stored
@@ -46,7 +47,7 @@ class Shown:
 
 
 def shown(state: Orchestration, sequence: int) -> Shown:
-    return Shown(sequence, orchestration_view(state), task_views(state))
+    return Shown(sequence, storable(orchestration_view(state)), storable(task_views(state)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +229,7 @@ class OrchestrationReader:
     async def _fold_task(self, team: str, orchestration_id: str, task_id: str) -> ShownTask | None:
         state, sequence = await self._state(team, orchestration_id)
         task = state.tasks.get(task_id) if state else None
-        return ShownTask(sequence, orchestration_id, task_view(state, task)) if state and task else None
+        return ShownTask(sequence, orchestration_id, storable(task_view(state, task))) if state and task else None
 
     async def _fold_agent(self, team: str, orchestration_id: str, agent_id: str) -> ShownAgent | None:
         state, sequence = await self._state(team, orchestration_id)
@@ -250,7 +251,7 @@ class OrchestrationReader:
     async def _state(
         self, team: str, orchestration_id: str, *, until: int | None = None
     ) -> tuple[Orchestration | None, int]:
-        """The state that the log has now, and the sequence of its last commit."""
+        """The state that the log has now, None if it has none or was deleted, and the sequence of its last commit."""
         state: Orchestration | None = None
         sequence = 0
         for stored in await self._log.read(team, orchestration_id):
@@ -258,7 +259,7 @@ class OrchestrationReader:
                 break
             state = apply(state, stored)
             sequence = stored.sequence
-        return state, sequence
+        return (None, sequence) if state is None or state.deleted else (state, sequence)
 
     async def wait_visible(self, team: str, orchestration_id: str, sequence: int) -> None:
         """Return once everybody's reads show the commit `sequence`, or after the time for it.

@@ -167,11 +167,30 @@ class EventShape(BaseModel):
     occurred_at: str
     actor: str
     command_id: str
+    correlation_id: str
     data: dict[str, JsonValue]
 
 
 class EventsPage(BaseModel):
     items: list[EventShape]
+    nextCursor: str | None = Field(default=None, description="absent on the last page")
+
+
+class LogLineShape(BaseModel):
+    """One line for people. `event` is the type of the event that it tells of."""
+
+    sequence: int
+    time: str
+    level: Literal["info", "warning", "error"]
+    message: str
+    event: str
+    task_id: str | None
+    task_title: str | None = Field(description="as it was then")
+    attempt_id: str | None
+
+
+class LogPage(BaseModel):
+    items: list[LogLineShape]
     nextCursor: str | None = Field(default=None, description="absent on the last page")
 
 
