@@ -30,11 +30,6 @@ ORDER BY created_at DESC, id DESC LIMIT %s"""
 _NEXT_PAGE: Final = """
 SELECT created_at, id, view::text FROM orchestrations WHERE team_id = %s AND (created_at, id) < (%s, %s)
 ORDER BY created_at DESC, id DESC LIMIT %s"""
-_COMMITS: Final = """
-SELECT seq, body FROM event_archive
-WHERE team_id = %s AND aggregate_id = %s AND version >= coalesce(
-    (SELECT max(version) FROM event_archive WHERE team_id = %s AND aggregate_id = %s AND version <= %s), 0)
-ORDER BY version LIMIT %s"""
 _AGENT: Final = """
 SELECT team_id AS team, agent_id, attempt_id, task_id, orchestration_id, number, status, provider_status, api_version,
        run_id, url, model, branch, started_at, ended_at, seq AS sequence
@@ -74,14 +69,6 @@ class Page:
 
     items: list[View]
     next_cursor: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class EventsPage:
-    """Some events of a history. `next_cursor` is the `after` of the ones behind them, None when there are none yet."""
-
-    items: list[View]
-    next_cursor: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,18 +137,6 @@ class Queries:
         more = len(rows) > limit
         return Page(items, _cursor(*rows[limit - 1][:2]) if more else None)
 
-    async def events(self, team: str, orchestration_id: str, *, after: int = 0, limit: int = 100) -> EventsPage:
-        """The history of an orchestration, oldest first, as it stands in the log; empty if there is none.
-
-        Args:
-            after: the version behind which to begin: the aggregate's first event has version 1.
-            limit: how many events at most.
-        """
-        wanted = (team, orchestration_id)
-        rows = await self._rows(_COMMITS, (*wanted, *wanted, after + 1, limit + 1))
-        events = [event for sequence, body in rows for event in _events(sequence, body) if event["version"] > after]
-        return EventsPage(events[:limit], events[limit - 1]["version"] if len(events) > limit else None)
-
     async def find_agent(self, agent_id: str) -> AgentRow | None:
         """The agent of this id, whatever its team; the newest attempt, should several have had it."""
         return await self._agent(_AGENT, (agent_id,))
@@ -188,23 +163,6 @@ class Queries:
             return await cursor.fetchall()
 
         return await transact(self._pool, work)
-
-
-def _events(sequence: int, body: bytes) -> list[View]:
-    commit = orjson.loads(body)
-    return [
-        {
-            "sequence": sequence,
-            "version": version,
-            "id": event["id"],
-            "type": event["type"],
-            "occurred_at": event["occurred_at"],
-            "actor": commit["actor"],
-            "command_id": commit["command_id"],
-            "data": event["data"],
-        }
-        for version, event in enumerate(commit["events"], start=commit["version"])
-    ]
 
 
 def _cursor(created_at: datetime, orchestration_id: str) -> str:

@@ -12,7 +12,7 @@ from nats.aio.client import Client
 from services.api.projections import replay
 from services.api.queries import BadCursorError, Queries
 from shared.postgres.pool import make_pool
-from shared.views import View, orchestration_view, task_views
+from shared.views import orchestration_view, task_views
 from tests.integration.projector.logs import append, project
 from tests.unit.projections.histories import START, TEAM, every_event, failed_fast, in_turn, stored
 
@@ -46,7 +46,6 @@ async def test_an_orchestration_comes_with_its_tasks_in_order(queries: Queries) 
 async def test_another_teams_orchestration_is_not_there(queries: Queries) -> None:
     assert await queries.orchestration("team-2", "orc-1") is None
     assert await queries.tasks("team-2", "orc-1") == []
-    assert (await queries.events("team-2", "orc-1")).items == []
     assert {item["id"] for item in (await queries.orchestrations("team-2", limit=10)).items} == {"orc-3", "orc-4"}
 
 
@@ -101,33 +100,6 @@ def encoded(text: str) -> str:
 async def test_a_cursor_that_no_page_gave_is_refused(queries: Queries, cursor: str) -> None:
     with pytest.raises(BadCursorError):
         await queries.orchestrations(TEAM, limit=10, cursor=cursor)
-
-
-@pytest.mark.usefixtures("filled")
-async def test_a_history_comes_event_by_event_in_pages_of_any_size(queries: Queries) -> None:
-    history = [entry for entry in stored(every_event()) if entry.commit.aggregate == "orc-1"]
-    expected = [
-        (entry.sequence, entry.commit.version + offset, recorded.id, recorded.event.type, entry.commit.command_id)
-        for entry in history
-        for offset, recorded in enumerate(entry.commit.events)
-    ]
-    seen: list[View] = []
-    for limit in (1, 2, 3, 5, 100):
-        seen.clear()
-        after: int | None = 0
-        while after is not None:
-            page = await queries.events(TEAM, "orc-1", after=after, limit=limit)
-            assert len(page.items) <= limit
-            seen += page.items
-            after = page.next_cursor
-        assert [
-            (item["sequence"], item["version"], item["id"], item["type"], item["command_id"]) for item in seen
-        ] == expected
-    first = seen[0]
-    assert first["actor"] == "ann"
-    assert first["data"]["spec"]["repository"] == "https://github.com/owner/repo"
-    assert first["occurred_at"] == "2026-11-01T12:00:00.123456+00:00"
-    assert (await queries.events(TEAM, "orc-1", after=len(expected))).items == []
 
 
 @pytest.mark.usefixtures("filled")
