@@ -1,5 +1,6 @@
 """What a commit changes in what people see, as live messages; the same for SSE and WebSocket."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -16,16 +17,46 @@ from shared.views import View, statistics
 _NO_NEWS: Final = frozenset({"version", "updated_at"})
 
 
-@dataclass(frozen=True, slots=True)
 class Change:
-    """The messages of one commit, in order, encoded; all of them carry its sequence as `id`.
+    """The messages of one commit, in order, encoded once for all who get them; each carries its sequence as `id`.
 
-    `ended`: the orchestration is finished after it.
+    Args:
+        ended: the orchestration is finished after it.
+        deleted: it is gone after it; nothing follows.
     """
 
-    sequence: int
-    messages: tuple[bytes, ...]
-    ended: bool
+    __slots__ = ("_sse", "_texts", "deleted", "ended", "holders", "messages", "sequence", "size")
+
+    def __init__(self, sequence: int, messages: Iterable[View], *, ended: bool, deleted: bool = False) -> None:
+        listed = [{"type": message["type"], "id": sequence, **message} for message in messages]
+        for message in listed[:-1]:
+            # Who got half of a commit must resume before it, not behind it.
+            message["more"] = True
+        self.sequence = sequence
+        self.messages = tuple(orjson.dumps(message) for message in listed)
+        self.ended = ended
+        self.deleted = deleted
+        self.size = sum(len(message) for message in self.messages)
+        self.holders = 0
+        """In how many queues it waits."""
+        self._sse: bytes | None = None
+        self._texts: tuple[str, ...] | None = None
+
+    @property
+    def sse(self) -> bytes:
+        """One server-sent event for each message. The `id` of SSE stands on the last one only, see `more`."""
+        if self._sse is None:
+            events = [b"data: " + message + b"\n\n" for message in self.messages]
+            place = b"id: %d\n" % self.sequence
+            self._sse = b"".join([*events[:-1], place, events[-1]]) if events else place + b"\n"
+        return self._sse
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The messages as text, for WebSocket."""
+        if self._texts is None:
+            self._texts = tuple(message.decode() for message in self.messages)
+        return self._texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,44 +74,56 @@ class Picture:
     def ended(self) -> bool:
         return self.state.status.is_terminal
 
+    @property
+    def deleted(self) -> bool:
+        return self.state.deleted
+
+
+def picture_of(state: Orchestration, sequence: int) -> Picture:
+    return Picture(state, shown(state, sequence))
+
 
 def advance(before: Picture | None, stored: Stored) -> Picture:
     """The picture after one more commit; BrokenHistoryError when the commit does not continue it."""
-    state = apply(before.state if before else None, stored)
-    return Picture(state, shown(state, stored.sequence))
+    return picture_of(apply(before.state if before else None, stored), stored.sequence)
 
 
 def snapshot(picture: Picture, now: datetime) -> Change:
     """All there is to see, as the first message of a stream."""
-    message = {"type": "status", "id": picture.sequence, "data": picture.shown.detail(now)}
-    return Change(picture.sequence, (orjson.dumps(message),), picture.ended)
+    messages: list[View] = [{"type": "status", "data": picture.shown.detail(now)}]
+    if picture.deleted:
+        messages.append(_deleted(picture))
+    return Change(picture.sequence, messages, ended=picture.ended, deleted=picture.deleted)
 
 
 def change(before: Picture | None, after: Picture, at: datetime) -> Change:
     """What is different after a commit that was recorded `at`.
 
-    Depends on the log alone, so that a stream that is resumed gets the same bytes.
+    Found by comparing what is seen, not by the kinds of events: whatever shows is told. Depends on the log alone, so
+    that a stream that is resumed gets the same bytes.
     """
     if before is None:
         return snapshot(after, at)
-    messages = [_task_updated(after.sequence, task) for task in _changed_tasks(before.shown, after.shown)]
+    messages = [{"type": "task_updated", "task": task} for task in _changed_tasks(before.shown, after.shown)]
     figures = _statistics(after.shown, at)
     if _is_news(before.shown, after.shown) or figures != _statistics(before.shown, at):
         data: View = {"orchestration": after.shown.orchestration, "statistics": figures}
-        messages.append({"type": "orchestration_updated", "id": after.sequence, "data": data})
+        messages.append({"type": "orchestration_updated", "data": data})
     if after.ended and not before.ended:
         end = {**after.shown.orchestration, "statistics": figures}
-        messages.append({"type": "orchestration_completed", "id": after.sequence, "data": end})
-    return Change(after.sequence, tuple(orjson.dumps(message) for message in messages), after.ended)
+        messages.append({"type": "orchestration_completed", "data": end})
+    if after.deleted:
+        messages.append(_deleted(after))
+    return Change(after.sequence, messages, ended=after.ended, deleted=after.deleted)
+
+
+def _deleted(picture: Picture) -> View:
+    return {"type": "orchestration_deleted", "data": {"id": picture.state.id, "status": "DELETED"}}
 
 
 def _changed_tasks(before: Shown, after: Shown) -> list[View]:
     known = {task["id"]: task for task in before.tasks}
     return [task for task in after.tasks if known.get(task["id"]) != task]
-
-
-def _task_updated(sequence: int, task: View) -> View:
-    return {"type": "task_updated", "id": sequence, "task": task}
 
 
 def _is_news(before: Shown, after: Shown) -> bool:

@@ -2,34 +2,33 @@
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import Final
 
-from services.api.changes import Change, Picture, advance, change, snapshot
-from services.api.projections import BrokenHistoryError
+from prometheus_client import Gauge
+
+from services.api.catch_up import PAGE, CatchUp
+from services.api.changes import Change, Picture, advance, change, picture_of, snapshot
+from services.api.listener import Cut, Key, Listener, Load
+from services.api.projections import BrokenHistoryError, apply
 from services.api.reading import Newest
+from shared.domain.state import Orchestration
 from shared.envelope import Stored
 from shared.jetstream.errors import UnreadableCommitError
 from shared.ports import Clock, EventLog, LogUnavailableError
 
 _log = logging.getLogger(__name__)
 
-_QUEUE: Final = 256
 _START_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 1.0
+_READ_SECONDS: Final = 6.0
+"""A little more than one read may take: who waits for another's that fails tries once more at most."""
 
-_Key = tuple[str, str]
-
-
-class Cut(StrEnum):
-    """Why a listener gets no more; it may come back and resume."""
-
-    SLOW = "slow"
-    STOPPING = "stopping"
-    BROKEN = "broken"
+_STREAMS = Gauge("live_streams", "Clients that follow an orchestration, by SSE or WebSocket")
+_WAITING = Gauge("live_waiting_bytes", "Changes that wait for clients to take them")
 
 
 class UnknownOrchestrationError(Exception):
@@ -44,57 +43,25 @@ class HubClosedError(Exception):
     """This process stops, or does not follow the log yet; another one may."""
 
 
-class Listener:
-    """One client's changes, in order. At most `limit` live ones wait; who falls behind further is cut off."""
+class TooManyStreamsError(Exception):
+    """As many are open as may be. `of_team`: as many as the team may have, else as many as this process takes."""
 
-    def __init__(self, key: _Key, limit: int) -> None:
-        self.key = key
-        self.cut_off: Cut | None = None
-        self.ended = False
-        """Whether the orchestration is finished after everything that was put in here."""
-        self._limit = limit
-        self._waiting: deque[Change] = deque()
-        self._news = asyncio.Event()
+    def __init__(self, *, of_team: bool) -> None:
+        super().__init__("the team has too many streams" if of_team else "this process has too many streams")
+        self.of_team = of_team
 
-    def begin(self, first: Sequence[Change], after: int, *, ended: bool) -> None:
-        """Put `first` before the changes above `after` that have come meanwhile."""
-        self.ended = ended
-        self._waiting = deque([*first, *(news for news in self._waiting if news.sequence > after)])
-        self._limit += len(first)
-        self._news.set()
 
-    def put(self, news: Change) -> None:
-        if self.cut_off is not None:
-            return
-        if len(self._waiting) >= self._limit:
-            # It resumes from the log behind what it got, so nothing needs to be kept for it.
-            self._waiting.clear()
-            self.cut(Cut.SLOW)
-            return
-        self._waiting.append(news)
-        self.ended = news.ended
-        self._news.set()
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one process gives to live updates.
 
-    def cut(self, reason: Cut) -> None:
-        """No more changes; those that wait are still given."""
-        self.cut_off = self.cut_off or reason
-        self._news.set()
+    `streams` may be open, `team_streams` of one team; `changes` may wait for one of them, and `bytes` for all together.
+    """
 
-    async def wait(self, seconds: float) -> bool:
-        """Whether there is something new, a change or the cut, within so many seconds."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._news.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    def take(self) -> Change | None:
-        """The oldest change that waits."""
-        taken = self._waiting.popleft() if self._waiting else None
-        if not self._waiting and self.cut_off is None:
-            self._news.clear()
-        return taken
+    streams: int = 4000
+    team_streams: int = 4000
+    changes: int = 256
+    bytes: int = 64 * 1024 * 1024
 
 
 class _Topic:
@@ -102,34 +69,51 @@ class _Topic:
 
     def __init__(self) -> None:
         self.listeners: set[Listener] = set()
-        self.loading = asyncio.Lock()
-        self.picture: Picture | None = None
-        self._early: list[Stored] = []  # heard before the history was read
+        self.reading = asyncio.Lock()
+        self.asked = 0
+        """How many have asked for it to be as new as the log."""
+        self.served = 0
+        """Up to which of them it is."""
+        self.sequence = 0
+        self.state: Orchestration | None = None
+        self._picture: Picture | None = None  # of the state, made when it is looked at
+        self._early: list[Stored] | None = []  # heard before the history was read
 
     @property
-    def sequence(self) -> int:
-        return self.picture.sequence if self.picture else 0
+    def picture(self) -> Picture:
+        """What it looks like; only once it is known to exist."""
+        assert self.state is not None
+        if self._picture is None:
+            self._picture = picture_of(self.state, self.sequence)
+        return self._picture
 
     def hear(self, stored: Stored) -> None:
-        if self.picture is None:
+        """A commit came with the log."""
+        if self._early is not None:
             self._early.append(stored)
         else:
-            self._apply(stored)
+            self.take(stored)
 
-    def catch_up(self, history: Iterable[Stored]) -> None:
-        """Take in what was read from the log, then what was heard meanwhile; what is known already is left out."""
-        early, self._early = self._early, []
-        for stored in (*history, *early):
-            self._apply(stored)
+    def open(self) -> None:
+        """The history has been read: take in what was heard meanwhile."""
+        early, self._early = self._early or (), None
+        for stored in early:
+            self.take(stored)
 
-    def _apply(self, stored: Stored) -> None:
+    def take(self, stored: Stored) -> None:
+        """Take in a commit, unless it is known, and tell those who are up to date."""
         if stored.sequence <= self.sequence:
             return
-        after = advance(self.picture, stored)
-        news = change(self.picture, after, stored.commit.recorded_at)
-        self.picture = after
-        for listener in self.listeners:
-            listener.put(news)
+        live = [listener for listener in self.listeners if listener.is_live]
+        if live and self.state is not None:
+            before, self._picture = self.picture, advance(self.picture, stored)
+            self.state = self._picture.state
+            news = change(before, self._picture, stored.commit.recorded_at)
+            for listener in live:
+                listener.put(news)
+        else:
+            self.state, self._picture = apply(self.state, stored), None
+        self.sequence = stored.sequence
 
 
 class LiveHub:
@@ -137,16 +121,19 @@ class LiveHub:
 
     Args:
         newest: told of every commit.
-        limit: changes that may wait for one client.
     """
 
-    def __init__(self, log: EventLog, clock: Clock, newest: Newest, *, limit: int = _QUEUE) -> None:
+    def __init__(self, log: EventLog, clock: Clock, newest: Newest, limits: Limits | None = None) -> None:
         self._log = log
         self._clock = clock
         self._newest = newest
-        self._limit = limit
-        self._topics: dict[_Key, _Topic] = {}
+        self._limits = limits or Limits()
+        self._topics: dict[Key, _Topic] = {}
+        self._listeners: set[Listener] = set()
+        self._by_team: Counter[str] = Counter()
+        self._load = Load()
         self._last = 0
+        self._progress = asyncio.Condition()
         self._following = asyncio.Event()
         self._closed = False
 
@@ -156,7 +143,12 @@ class LiveHub:
 
     @property
     def listeners(self) -> int:
-        return sum(len(topic.listeners) for topic in self._topics.values())
+        return len(self._listeners)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much waits for clients to take it, in all."""
+        return self._load.bytes
 
     async def run(self) -> None:
         """Follow the log until cancelled, through restarts of the broker."""
@@ -168,6 +160,7 @@ class LiveHub:
                 async for batch in self._log.follow(after=self._last):
                     for stored in batch:
                         self._hear(stored)
+                    await self._note_progress()
             except UnreadableCommitError as exc:
                 # It concerns one orchestration, whose listeners are cut off with its next commit. The rest goes on.
                 _log.error("Passing over a commit: %s", exc)
@@ -177,25 +170,27 @@ class LiveHub:
                 await asyncio.sleep(_PAUSE_SECONDS)
 
     async def join(self, team: str, orchestration_id: str, *, after: int | None = None) -> Listener:
-        """A listener that begins with the state as it is now, or with the first commit above `after`.
+        """A listener that begins with the state as it is when that is taken, or behind the commit `after`.
 
         Give it back with `leave`.
 
         Raises:
-            UnknownOrchestrationError, BadResumeError, HubClosedError.
+            UnknownOrchestrationError, BadResumeError, HubClosedError, TooManyStreamsError.
             LogUnavailableError: the history cannot be read.
+            BrokenHistoryError, UnreadableCommitError: it makes no sense to this release.
         """
         await self._check_open()
-        if after is not None and after > self._last and after > await self._log.last_sequence():
-            raise BadResumeError(f"the log has not come to {after} yet")
+        self._check_room(team)
         key = (team, orchestration_id)
-        listener = Listener(key, self._limit)
         topic = self._topics.setdefault(key, _Topic())
-        # First of all listen, then read: what happens in between is heard, and left out if it was read as well.
-        topic.listeners.add(listener)
+        listener = self._listener(topic, key, after)
+        self._add(topic, listener)
         try:
-            async with topic.loading:
-                await self._welcome(topic, listener, after)
+            await self._bring_up_to_date(topic, key)
+            if topic.state is None or topic.state.deleted:
+                raise UnknownOrchestrationError
+            if after is not None and after > self._last and after > await self._log.last_sequence():
+                raise BadResumeError(f"the log has not come to {after} yet")
         except BaseException:
             self.leave(listener)
             raise
@@ -204,6 +199,13 @@ class LiveHub:
         return listener
 
     def leave(self, listener: Listener) -> None:
+        """Take it out; doing so again changes nothing."""
+        listener.close()
+        if listener not in self._listeners:
+            return
+        self._listeners.remove(listener)
+        self._by_team[listener.key[0]] -= 1
+        _STREAMS.set(len(self._listeners))
         topic = self._topics.get(listener.key)
         if topic is not None:
             topic.listeners.discard(listener)
@@ -213,57 +215,106 @@ class LiveHub:
     def close(self) -> None:
         """Send everybody to another process; nobody can join any more."""
         self._closed = True
-        self._cut(Cut.STOPPING, self._topics.values())
+        for listener in self._listeners:
+            listener.cut(Cut.STOPPING)
 
     async def _check_open(self) -> None:
         if self._closed:
             raise HubClosedError
         try:
-            await asyncio.wait_for(self._following.wait(), _START_SECONDS)
+            async with asyncio.timeout(_START_SECONDS):
+                await self._following.wait()
         except TimeoutError:
             raise HubClosedError from None
 
-    async def _welcome(self, topic: _Topic, listener: Listener, after: int | None) -> None:
-        history = await self._log.read(*listener.key, after=topic.sequence if after is None else 0)
-        topic.catch_up(history)
-        if topic.picture is None:
-            raise UnknownOrchestrationError
+    def _check_room(self, team: str) -> None:
+        if len(self._listeners) >= self._limits.streams:
+            raise TooManyStreamsError(of_team=False)
+        if self._by_team[team] >= self._limits.team_streams:
+            raise TooManyStreamsError(of_team=True)
+
+    def _add(self, topic: _Topic, listener: Listener) -> None:
+        topic.listeners.add(listener)
+        self._listeners.add(listener)
+        self._by_team[listener.key[0]] += 1
+        _STREAMS.set(len(self._listeners))
+
+    def _listener(self, topic: _Topic, key: Key, after: int | None) -> Listener:
         if after is None:
-            first, behind = [snapshot(topic.picture, self._clock.now())], topic.sequence
-        else:
-            first, behind = _missed(history, after), history[-1].sequence if history else after
-        listener.begin(first, behind, ended=topic.picture.ended)
+            return Listener(key, self._limits.changes, self._load, opening=lambda: self._snapshot(topic))
+
+        def join_live(place: int) -> bool:
+            # Nothing can come in between this look at the topic and the first change that is put into the listener.
+            seen = max(place, after)
+            if topic.sequence > seen:
+                return False
+            listener.go_live(seen, ended=topic.picture.ended)
+            return True
+
+        past = CatchUp(self._log, *key, after, join_live)
+        listener = Listener(key, self._limits.changes, self._load, past=past)
+        return listener
+
+    def _snapshot(self, topic: _Topic) -> Change:
+        return snapshot(topic.picture, self._clock.now())
+
+    async def _bring_up_to_date(self, topic: _Topic, key: Key) -> None:
+        """Read what the log has; those who ask while another reads share the next read."""
+        topic.asked += 1
+        ticket = topic.asked
+        try:
+            async with asyncio.timeout(_READ_SECONDS), topic.reading:
+                if topic.served >= ticket:
+                    return
+                served = topic.asked
+                await self._read(topic, key)
+                topic.served = served
+        except TimeoutError:
+            raise LogUnavailableError("the history was not read in time") from None
+
+    async def _read(self, topic: _Topic, key: Key) -> None:
+        while True:
+            page = await self._log.page(*key, after=topic.sequence, limit=PAGE)
+            for stored in page:
+                topic.take(stored)
+            if len(page) < PAGE:
+                break
+        topic.open()
+        if topic.state is None:
+            # Whoever answered may lag behind. Everything that is in the log by now is heard in a moment.
+            last = await self._log.last_sequence()
+            async with self._progress:
+                await self._progress.wait_for(lambda: self._last >= last)
 
     def _hear(self, stored: Stored) -> None:
-        commit = stored.commit
         self._last = stored.sequence
         self._newest.hear(stored)
-        topic = self._topics.get((commit.team, commit.aggregate))
+        key = (stored.commit.team, stored.commit.aggregate)
+        topic = self._topics.get(key)
         if topic is None:
             return
         try:
             topic.hear(stored)
         except BrokenHistoryError as exc:
             _log.error("Live updates of an orchestration end: %s", exc)
-            self._cut(Cut.BROKEN, [topic])
-            # Those who come now read the whole history again, and are told what is wrong with it.
-            del self._topics[commit.team, commit.aggregate]
-
-    def _cut(self, reason: Cut, topics: Iterable[_Topic]) -> None:
-        for topic in topics:
             for listener in topic.listeners:
-                listener.cut(reason)
+                listener.cut(Cut.BROKEN)
+            # Those who come now read the whole history again, and are told what is wrong with it.
+            del self._topics[key]
+        if self._load.bytes > self._limits.bytes:
+            self._relieve()
+        _WAITING.set(self._load.bytes)
 
+    def _relieve(self) -> None:
+        """Too much waits in all: cut off those who are furthest behind."""
+        for listener in sorted(self._listeners, key=lambda listener: -listener.waiting_bytes):
+            if self._load.bytes <= self._limits.bytes:
+                return
+            listener.drop()
 
-def _missed(history: Sequence[Stored], after: int) -> list[Change]:
-    """The changes above `after`, folded from the beginning."""
-    missed: list[Change] = []
-    picture: Picture | None = None
-    for stored in history:
-        before, picture = picture, advance(picture, stored)
-        if stored.sequence > after:
-            missed.append(change(before, picture, stored.commit.recorded_at))
-    return missed
+    async def _note_progress(self) -> None:
+        async with self._progress:
+            self._progress.notify_all()
 
 
 @asynccontextmanager

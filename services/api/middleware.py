@@ -8,6 +8,7 @@ from typing import Final
 
 from prometheus_client import Counter, Histogram
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.api.errors import ApiError, error_response, translate
@@ -30,11 +31,15 @@ class RequestFrame:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         request_id = _request_id(Headers(scope=scope).get("X-Request-ID"))
         scope.setdefault("state", {})["request_id"] = request_id
+        if scope["type"] == "websocket":
+            with log_context(request=request_id):
+                await self._websocket(scope, receive, send, request_id)
+            return
         begun = time.monotonic()
         started = False
 
@@ -54,6 +59,38 @@ class RequestFrame:
                     raise
                 await error_response(translate(exc), request_id)(scope, receive, framed)
 
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        """The same for a WebSocket: it is refused in the one error shape, and closed with 1011 by a crash."""
+        accepted = False
+
+        async def framed(message: Message) -> None:
+            nonlocal accepted
+            if message["type"] == "websocket.close" and not accepted:
+                # The framework's way to say that there is no such path; the client is to be told like any other.
+                await error_response(translate(HTTPException(404)), request_id)(scope, receive, framed)
+                return
+            if message["type"] in ("websocket.accept", "websocket.http.response.start"):
+                accepted = message["type"] == "websocket.accept"
+                _add_headers(MutableHeaders(scope=message), request_id)
+                _count_websocket(scope, message.get("status", 101))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, framed)
+        except Exception as exc:
+            error = translate(exc)
+            if accepted:
+                await _close(send, error.code)
+            else:
+                await error_response(error, request_id)(scope, receive, framed)
+
+
+async def _close(send: Send, reason: str) -> None:
+    try:
+        await send({"type": "websocket.close", "code": 1011, "reason": reason})
+    except (OSError, RuntimeError):
+        return  # it is closed already
+
 
 def _request_id(given: str | None) -> str:
     return given if given and _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
@@ -65,9 +102,18 @@ def _add_headers(headers: MutableHeaders, request_id: str) -> None:
     headers.setdefault("Cache-Control", "no-store")
 
 
+def _count_websocket(scope: Scope, status: int) -> None:
+    _REQUESTS.labels(_route(scope), "WEBSOCKET", str(status)).inc()
+
+
+def _route(scope: Scope) -> str:
+    """The route's pattern, never the path: it holds ids."""
+    return getattr(scope.get("route"), "path", "unknown")
+
+
 def _count(scope: Scope, status: int, seconds: float) -> None:
-    # The route's pattern, never the path: it holds ids. Methods are whatever a client makes up.
-    route = getattr(scope.get("route"), "path", "unknown")
+    # Methods are whatever a client makes up.
+    route = _route(scope)
     method = scope["method"] if scope["method"] in ("GET", "POST", "PATCH", "PUT", "DELETE") else "other"
     _REQUESTS.labels(route, method, str(status)).inc()
     _SECONDS.labels(route, method).observe(seconds)

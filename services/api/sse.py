@@ -1,88 +1,83 @@
-"""Server-sent events: how changes are written, and the response that writes them."""
+"""Server-sent events: how one client is told."""
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import orjson
-from starlette.responses import StreamingResponse
-from starlette.types import Message, Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from services.api.changes import Change
-from services.api.live import Listener, LiveHub
+from services.api.listener import Cut, Listener
+from services.api.telling import SEND_SECONDS, Channel, Ending
 
 _log = logging.getLogger(__name__)
 
-_SEND_SECONDS: Final = 60.0
-"""A client that takes nothing for so long is gone, whatever its connection says."""
 _HEARTBEAT: Final = b": heartbeat\n\n"
 _OPENED: Final = b": the stream is open\n\n"
 
 
-def encode(change: Change) -> bytes:
-    """One event for each message of a commit.
+class SseChannel:
+    """`Channel` over the body of an answer. Its last event, when it has something to say, names its kind."""
 
-    The id stands on the last one only: who got half of a commit resumes before it, not behind it.
-    """
-    events = [b"data: " + message + b"\n\n" for message in change.messages]
-    place = b"id: %d\n" % change.sequence
-    if not events:
-        return place + b"\n"
-    return b"".join(events[:-1]) + place + events[-1]
+    def __init__(self, send: Send) -> None:
+        self._send = send
+
+    async def open(self) -> None:
+        await self._write(_OPENED)
+
+    async def tell(self, change: Change) -> None:
+        await self._write(change.sse)
+
+    async def beat(self) -> None:
+        await self._write(_HEARTBEAT)
+
+    async def end(self, ending: Ending) -> None:
+        last = b""
+        if ending.message is not None:
+            kind = str(ending.message["type"]).encode()
+            last = b"event: " + kind + b"\ndata: " + orjson.dumps(ending.message) + b"\n\n"
+        await self._write(last, more=False)
+
+    async def _write(self, body: bytes, *, more: bool = True) -> None:
+        async with asyncio.timeout(SEND_SECONDS):
+            await self._send({"type": "http.response.body", "body": body, "more_body": more})
 
 
-def resume_hint(reason: str, after: int | None) -> bytes:
-    """The last event of a stream that was cut off: connect again, and go on behind `after`."""
-    return b"event: resume\ndata: " + orjson.dumps({"type": "resume", "reason": reason, "after": after}) + b"\n\n"
-
-
-async def frames(listener: Listener, *, heartbeat: float, idle_after_end: float) -> AsyncIterator[bytes]:
-    """What is written to one client, until it is cut off, or nothing has come for a while after the end.
+class EventStream(Response):
+    """Written by `telling`, which is given the channel; `listener` is cut off when the client goes.
 
     Args:
-        heartbeat, idle_after_end: in seconds.
+        leave: called at the end, however it comes.
     """
-    yield _OPENED
-    last: Change | None = None
-    heard = time.monotonic()
-    while True:
-        if change := listener.take():
-            last, heard = change, time.monotonic()
-            yield encode(change)
-        elif listener.cut_off is not None:
-            yield resume_hint(listener.cut_off, last.sequence if last else None)
-            return
-        else:
-            left = idle_after_end - (time.monotonic() - heard) if listener.ended else heartbeat
-            if left <= 0:
-                return
-            if not await listener.wait(min(left, heartbeat)):
-                yield _HEARTBEAT
-
-
-class EventStream(StreamingResponse):
-    """The frames of a listener, who is taken out of the hub at the end, however it comes."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, hub: LiveHub, listener: Listener, *, heartbeat: float, idle_after_end: float) -> None:
-        super().__init__(
-            frames(listener, heartbeat=heartbeat, idle_after_end=idle_after_end),
-            headers={"X-Accel-Buffering": "no"},
-        )
-        self._hub = hub
+    def __init__(
+        self, listener: Listener, telling: Callable[[Channel], Awaitable[None]], leave: Callable[[], None]
+    ) -> None:
+        super().__init__(headers={"X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
         self._listener = listener
+        self._telling = telling
+        self._leave = leave
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def patiently(message: Message) -> None:
-            async with asyncio.timeout(_SEND_SECONDS):
-                await send(message)
-
+        watching = asyncio.create_task(self._watch(receive), name="sse-disconnect")
         try:
-            await super().__call__(scope, receive, patiently)
-        except* TimeoutError:
-            _log.info("A client took nothing for a minute, its stream is closed")
+            channel = SseChannel(send)
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await channel.open()
+            await self._telling(channel)
+        except TimeoutError:
+            _log.info("A client took nothing for %d s, its stream is closed", SEND_SECONDS)
         finally:
-            self._hub.leave(self._listener)
+            watching.cancel()
+            self._leave()
+
+    async def _watch(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._listener.cut(Cut.GONE)

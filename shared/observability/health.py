@@ -5,7 +5,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import uvicorn
 from prometheus_client import make_asgi_app
@@ -13,6 +13,11 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
+
+_MOST_FROM_WEBSOCKET: Final = 4096
+"""Bytes of one message of a client; nothing of ours takes any."""
+_CLIENT_STANDS_STILL_MS: Final = 20_000
+_UNSENT_BYTES: Final = 128 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,16 @@ class _Server(uvicorn.Server):
         return nullcontext()
 
 
+def _bound_clients(listener: socket.socket) -> None:
+    """Limits for every connection: what may wait in the kernel, and for how long nothing may be taken of it.
+
+    Without them a client that stands still is buffered megabytes for, and stays connected for good.
+    """
+    if hasattr(socket, "TCP_USER_TIMEOUT") and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _CLIENT_STANDS_STILL_MS)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+
+
 @asynccontextmanager
 async def http_server(app: Any, host: str, port: int, *, stop_seconds: float = 20.0) -> AsyncIterator[int]:
     """Serve `app` inside; gives the port, which is a free one when `port` is 0.
@@ -87,8 +102,12 @@ async def http_server(app: Any, host: str, port: int, *, stop_seconds: float = 2
         server_header=False,
         lifespan="off",
         timeout_graceful_shutdown=max(1, int(stop_seconds)),
+        ws="websockets-sansio",  # keeps no task of its own for a connection
+        ws_max_size=_MOST_FROM_WEBSOCKET,
+        ws_per_message_deflate=False,  # its windows would cost more memory than all the rest of a connection
     )
     listener = socket.create_server((host, port), backlog=2048)
+    _bound_clients(listener)
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]), name=f"http:{port}")
     try:

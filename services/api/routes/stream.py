@@ -2,32 +2,57 @@
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
 from services.api.auth import Reader
-from services.api.errors import not_found, unavailable
-from services.api.live import BadResumeError, HubClosedError, Listener, UnknownOrchestrationError
-from services.api.parts import Parts, TheParts
-from services.api.problems import InvalidRequestError, problem
+from services.api.parts import TheParts
 from services.api.routes.answers import OrchestrationId
 from services.api.routes.documented import AUTH_CODES, errors
+from services.api.routes.joining import join, pace, permit, sequence
 from services.api.sse import EventStream
+from services.api.telling import Channel, tell
 
 router = APIRouter(prefix="/api/orchestrations", tags=["live"])
 
-_LONGEST: Final = 19  # digits that fit into 64 bits
 _EXAMPLE: Final = (
-    'data: {"type":"status","id":42,"data":{"orchestration":{},"tasks":[],"statistics":{}}}\nid: 42\n\n'
-    'data: {"type":"task_updated","id":45,"task":{}}\n\n'
+    'id: 42\ndata: {"type":"status","id":42,"data":{"orchestration":{},"tasks":[],"statistics":{}}}\n\n'
+    'data: {"type":"task_updated","id":45,"task":{},"more":true}\n\n'
     'id: 45\ndata: {"type":"orchestration_updated","id":45,"data":{"orchestration":{},"statistics":{}}}\n\n'
 )
+_DESCRIPTION: Final = """First the whole state (`status`), then every change. Resumes from the log: nothing is left
+out or repeated, through restarts of the API and of the broker.
+
+Each message is a JSON object with a `type` and, as its `id`, the sequence of the commit that it tells of:
+
+| `type` | has |
+| --- | --- |
+| `status` | `data`: `{orchestration, tasks, statistics}` |
+| `task_updated` | `task`, for each task that looks different now, or is new |
+| `orchestration_updated` | `data`: `{orchestration, statistics}` |
+| `orchestration_completed` | `data`: the orchestration with its `statistics`; should it become ACTIVE again, the stream goes on |
+| `orchestration_deleted` | `data`: `{id, status}`; the stream ends |
+| `resume` | the last one of a stream that was cut off: connect again with `after` |
+| `error` | the last one of a stream whose key is no longer valid: `error`, as in an answer |
+
+Several messages may tell of one commit; all but the last of them have `"more": true`. A client resumes behind the last
+`id` that came without `more`. In server-sent events that is what `Last-Event-ID` is, and `resume` and `error` are
+the names of their events.
+
+The same messages come over **WebSocket** at `/ws/orchestrations/{orchestration_id}`, one in each text frame, with
+`?after=` to resume, and `{"type":"heartbeat"}` when nothing else has come for a while. It is authorized by the same
+headers; a browser, which cannot set any, offers the subprotocols `orchestrator.v1` and `bearer.<key>`. What is refused
+here with a status is refused there before the upgrade with the same answer. The codes of its end: 1000 the
+orchestration has ended or is deleted, 1003 the client sent something, 1012 and 1013 resume, 3000 the key is not valid
+any more, 3003 it lacks the permission, 1011 a failure on our side.
+"""
 
 
 @router.get(
     "/{orchestration_id}/stream",
     operation_id="streamOrchestration",
     summary="Follow an orchestration live",
+    description=_DESCRIPTION,
     status_code=200,
     response_class=EventStream,
     responses={
@@ -39,41 +64,18 @@ _EXAMPLE: Final = (
     },
 )
 async def stream(
+    request: Request,
     principal: Reader,
     orchestration_id: OrchestrationId,
     parts: TheParts,
     last_event_id: Annotated[str | None, Header(description="go on behind this id, without the first state")] = None,
     after: Annotated[str | None, Query(description="like Last-Event-ID, for clients that cannot set headers")] = None,
 ) -> Response:
-    """First the whole state (`status`), then every change. Resumes from the log: nothing is left out or repeated.
+    """See the description above, which is for those who read the API's documentation."""
+    place = sequence("Last-Event-ID", last_event_id) if last_event_id else sequence("after", after)
+    listener = await join(parts, principal.team, orchestration_id, place)
 
-    A stream that is cut off ends with an event `resume`: connect again with the last id.
-    """
-    place = _sequence("Last-Event-ID", last_event_id) if last_event_id else _sequence("after", after)
-    listener = await _join(parts, principal.team, orchestration_id, place)
-    return EventStream(
-        parts.hub,
-        listener,
-        heartbeat=parts.settings.heartbeat_seconds,
-        idle_after_end=parts.settings.idle_after_end_seconds,
-    )
+    async def telling(channel: Channel) -> None:
+        await tell(listener, channel, permit(request, principal, parts), pace(parts))
 
-
-async def _join(parts: Parts, team: str, orchestration_id: str, after: int | None) -> Listener:
-    try:
-        return await parts.hub.join(team, orchestration_id, after=after)
-    except UnknownOrchestrationError:
-        raise not_found() from None
-    except BadResumeError as exc:
-        raise InvalidRequestError([problem("Last-Event-ID", str(exc))]) from None
-    except HubClosedError:
-        raise unavailable("live updates are not available here at the moment") from None
-
-
-def _sequence(field: str, text: str | None) -> int | None:
-    """The sequence that a client names, None if it names none."""
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) <= _LONGEST):
-        raise InvalidRequestError([problem(field, "must be the id of an earlier message")])
-    return int(text)
+    return EventStream(listener, telling, leave=lambda: parts.hub.leave(listener))

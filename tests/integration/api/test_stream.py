@@ -10,7 +10,7 @@ import httpx_sse
 from deploy.local.nats import NatsServer
 from shared.domain import commands as cmd
 from shared.domain.events import AgentStatus
-from shared.domain.orchestration import derive_id
+from shared.domain.ids import derive_id
 from tests.integration.api.system import Running, running_api
 from tests.support.eventually import eventually
 

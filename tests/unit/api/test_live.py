@@ -1,137 +1,17 @@
 """The hub against the log in memory: who joins sees everything, in order, once."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Any
 
-import orjson
 import pytest
 
-from services.api.live import (
-    BadResumeError,
-    Cut,
-    HubClosedError,
-    Listener,
-    LiveHub,
-    UnknownOrchestrationError,
-    following,
-)
-from services.api.reading import Newest
-from services.api.sse import encode, frames
-from shared.command_handler import Cause, CommandHandler
+from services.api.catch_up import PAGE
+from services.api.changes import Change
+from services.api.listener import Cut
+from services.api.live import BadResumeError, HubClosedError, TooManyStreamsError, UnknownOrchestrationError
 from shared.domain import commands as cmd
-from shared.domain.events import AgentStatus, OrchestrationSpec, TaskSpec
-from shared.domain.orchestration import derive_id
-from shared.domain.state import Orchestration
-from shared.envelope import Stored
-from shared.memory import MemoryEventLog
-from shared.system import RandomIds
 from tests.support.eventually import eventually
-
-TEAM = "red"
-
-
-class SteppingClock:
-    """A clock that moves on by a second with every look."""
-
-    def __init__(self) -> None:
-        self._seconds = 0
-
-    def now(self) -> datetime:
-        self._seconds += 1
-        return datetime.fromtimestamp(1_900_000_000 + self._seconds, UTC)
-
-
-class World:
-    """A log, the hub on it, and a hand that moves orchestrations on."""
-
-    def __init__(self, *, limit: int = 256) -> None:
-        self.log = SlowLog()
-        self.clock = SteppingClock()
-        self.newest = Newest()
-        self.hub = LiveHub(self.log, self.clock, self.newest, limit=limit)
-        self._handler = CommandHandler(self.log, self.clock, RandomIds())
-
-    async def do(self, orchestration_id: str, command: cmd.AnyCommand) -> Orchestration:
-        decided = await self._handler.handle(TEAM, orchestration_id, command, Cause(RandomIds().new(), "c", "me"))
-        assert decided.state is not None
-        return decided.state
-
-    async def create(self, orchestration_id: str, *, tasks: int = 1) -> Orchestration:
-        specs = tuple(
-            TaskSpec(task_id=f"{orchestration_id}-{i}", title=f"t{i}", description="what to do", order_index=i)
-            for i in range(tasks)
-        )
-        spec = OrchestrationSpec(repository="https://github.com/acme/shop")
-        create = cmd.CreateOrchestration(
-            orchestration_id=orchestration_id, team=TEAM, created_by="me", spec=spec, tasks=specs
-        )
-        return await self.do(orchestration_id, create)
-
-    async def run_task(self, orchestration_id: str, index: int = 0) -> Orchestration:
-        """Take a queued task through its agent's life: three commits."""
-        attempt_id = derive_id("attempt", f"{orchestration_id}-{index}", 1)
-        start = cmd.StartAttempt(attempt_id=attempt_id, agent_id="bc-1", api_version="v1", branch_name="b")
-        await self.do(orchestration_id, start)
-        running = cmd.RecordAgent(
-            attempt_id=attempt_id, agent_id="bc-1", status=AgentStatus.RUNNING, provider_status="RUNNING"
-        )
-        await self.do(orchestration_id, running)
-        seen = cmd.ObserveAgent(
-            attempt_id=attempt_id,
-            agent_id="bc-1",
-            status=AgentStatus.FINISHED,
-            provider_status="FINISHED",
-            source="poll",
-            branch="b",
-        )
-        return await self.do(orchestration_id, seen)
-
-    async def whole_life(self, orchestration_id: str, *, tasks: int = 1) -> None:
-        await self.create(orchestration_id, tasks=tasks)
-        await self.do(orchestration_id, cmd.ActivateOrchestration())
-        for index in range(tasks):
-            await self.run_task(orchestration_id, index)
-
-
-class SlowLog(MemoryEventLog):
-    """A log whose reads can be held up, after they were answered, as a slow broker's are."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.held: asyncio.Event | None = None
-        self.reading = asyncio.Event()
-
-    async def read(self, team: str, aggregate: str, *, after: int = 0) -> list[Stored]:
-        found = await super().read(team, aggregate, after=after)
-        self.reading.set()
-        if self.held is not None:
-            await self.held.wait()
-        return found
-
-
-@asynccontextmanager
-async def running_world(**options: Any) -> AsyncIterator[World]:
-    world = World(**options)
-    async with following(world.hub):
-        await eventually(lambda: world.hub.following)
-        yield world
-
-
-async def messages(listener: Listener, until: int) -> list[dict[str, Any]]:
-    """Everything up to the commit `until`."""
-    found: list[dict[str, Any]] = []
-    while not found or found[-1]["id"] < until:
-        assert await listener.wait(5), f"nothing behind {found[-1:]}"
-        while change := listener.take():
-            found += [orjson.loads(message) for message in change.messages]
-    return found
-
-
-def kinds(found: list[dict[str, Any]]) -> list[tuple[int, str]]:
-    return [(message["id"], message["type"]) for message in found]
+from tests.unit.api.live_world import TEAM, kinds, messages, running_world
 
 
 async def test_who_joins_first_sees_the_state_and_then_every_change() -> None:
@@ -205,7 +85,7 @@ async def test_resuming_at_the_end_waits_for_what_comes() -> None:
     async with running_world() as world:
         await world.create("o")
         listener = await world.hub.join(TEAM, "o", after=1)
-        assert listener.take() is None
+        assert await listener.next(0.01) is None
         await world.do("o", cmd.ActivateOrchestration())
         assert {m["id"] for m in await messages(listener, 2)} == {2}
 
@@ -256,9 +136,10 @@ async def test_many_join_and_leave_while_things_happen_and_all_see_the_same() ->
 
 
 async def test_who_falls_behind_is_cut_off_and_can_resume() -> None:
-    async with running_world(limit=2) as world:
+    async with running_world(changes=2) as world:
         await world.create("o")
         slow = await world.hub.join(TEAM, "o")
+        assert kinds(await messages(slow, 1)) == [(1, "status")]
         await world.do("o", cmd.ActivateOrchestration())
         await world.run_task("o")
         await eventually(lambda: slow.cut_off is Cut.SLOW)
@@ -284,44 +165,142 @@ async def test_a_place_that_the_log_has_not_come_to_is_refused() -> None:
             await world.hub.join(TEAM, "o", after=2)
 
 
-async def test_closing_sends_everybody_away() -> None:
+async def test_a_long_history_is_caught_up_with_page_by_page() -> None:
     async with running_world() as world:
         await world.create("o")
-        listener = await world.hub.join(TEAM, "o")
-        world.hub.close()
-        written = [frame async for frame in frames(listener, heartbeat=5, idle_after_end=5)]
-        assert b"event: resume" in written[-1]
-        assert b'"after":1' in written[-1]
-        with pytest.raises(HubClosedError):
+        for number in range(3 * PAGE):
+            await world.do("o", cmd.UpdateOrchestration(changes={"name": f"name {number}"}))
+        listener = await world.hub.join(TEAM, "o", after=1)
+        found = await messages(listener, 3 * PAGE + 1)
+        assert [m["id"] for m in found] == list(range(2, 3 * PAGE + 2))
+        assert world.log.most == PAGE
+        assert world.hub.waiting_bytes == 0
+
+
+async def test_who_catches_up_slowly_is_not_cut_off_and_misses_nothing() -> None:
+    async with running_world(changes=2) as world:
+        await world.whole_life("o", tasks=2)
+        listener = await world.hub.join(TEAM, "o", after=1)
+        first = await listener.next(10)
+        assert first is not None
+        assert first.sequence == 2
+        for number in range(10):
+            await world.do("o", cmd.UpdateOrchestration(changes={"name": f"name {number}"}))
+        last = await world.log.last_sequence()
+        await eventually(lambda: world.newest.of(TEAM, "o") == last)
+        found = await messages(listener, last)
+        assert list(dict.fromkeys(m["id"] for m in found)) == list(range(3, last + 1))
+
+
+async def test_when_too_much_waits_in_all_those_furthest_behind_are_cut_off() -> None:
+    async with running_world(bytes=20_000) as world:
+        for name in ("o", "p"):
+            await world.create(name)
+        slow, quick = await world.hub.join(TEAM, "o"), await world.hub.join(TEAM, "p")
+        await messages(slow, 1)
+        await messages(quick, 2)
+        number = 0
+        while slow.cut_off is None:
+            number += 1
+            assert number < 100
+            for name in ("o", "p"):
+                await world.do(name, cmd.UpdateOrchestration(changes={"name": f"name {number}"}))
+            await messages(quick, await world.log.last_sequence())
+            assert world.hub.waiting_bytes <= 20_000
+        assert quick.cut_off is None
+        assert world.hub.waiting_bytes == 0
+
+
+async def test_what_waits_for_many_is_kept_and_counted_once() -> None:
+    async with running_world() as world:
+        await world.create("o")
+        listeners = [await world.hub.join(TEAM, "o") for _ in range(10)]
+        for listener in listeners:
+            await listener.next(10)
+        await world.do("o", cmd.ActivateOrchestration())
+        taken: list[Change | None] = []
+        for listener in listeners:
+            await eventually(lambda: world.hub.waiting_bytes > 0)
+            taken.append(await listener.next(10))
+        assert len({id(change) for change in taken}) == 1
+        assert world.hub.waiting_bytes == 0
+
+
+async def test_no_more_may_join_than_a_process_and_a_team_may_have() -> None:
+    async with running_world(streams=3, team_streams=2) as world:
+        await world.create("o")
+        first = await world.hub.join(TEAM, "o")
+        await world.hub.join(TEAM, "o")
+        with pytest.raises(TooManyStreamsError) as refused:
+            await world.hub.join(TEAM, "o")
+        assert refused.value.of_team
+        world.hub.leave(first)
+        world.hub.leave(first)
+        await world.hub.join(TEAM, "o")
+        with pytest.raises(TooManyStreamsError):
             await world.hub.join(TEAM, "o")
 
 
-async def test_a_quiet_stream_shows_that_it_lives() -> None:
+async def test_joins_at_the_same_time_share_a_read_that_began_after_them() -> None:
+    async with running_world() as world:
+        await world.create("o")
+        world.log.held = asyncio.Event()
+        joining = [asyncio.create_task(world.hub.join(TEAM, "o")) for _ in range(50)]
+        await world.log.reading.wait()
+        await world.do("o", cmd.ActivateOrchestration())
+        world.log.held.set()
+        for listener in await asyncio.gather(*joining):
+            assert {m["id"] for m in await messages(listener, 2)} <= {1, 2}
+        assert world.log.pages == 2
+
+
+async def test_what_was_deleted_ends_with_that_and_is_unknown_from_then_on() -> None:
     async with running_world() as world:
         await world.create("o")
         listener = await world.hub.join(TEAM, "o")
-        stream = frames(listener, heartbeat=0.01, idle_after_end=5)
-        written = [await anext(stream) for _ in range(4)]
-        assert written[2:] == [b": heartbeat\n\n"] * 2
+        await messages(listener, 1)
+        await world.do("o", cmd.DeleteOrchestration())
+        last = await listener.next(10)
+        assert last is not None
+        assert last.deleted
+        for after in (None, 0, 1, 2):
+            with pytest.raises(UnknownOrchestrationError):
+                await world.hub.join(TEAM, "o", after=after)
 
 
-async def test_a_stream_closes_when_nothing_comes_for_a_while_after_the_end() -> None:
+async def test_what_was_finished_and_is_under_way_again_goes_on_on_the_same_stream() -> None:
     async with running_world() as world:
         await world.whole_life("o")
-        for after in (None, 5):
-            listener = await world.hub.join(TEAM, "o", after=after)
-            written = [frame async for frame in frames(listener, heartbeat=5, idle_after_end=0.02)]
-            assert b"resume" not in written[-1]
+        listener = await world.hub.join(TEAM, "o", after=4)
+        assert (await messages(listener, 5))[-1]["type"] == "orchestration_completed"
+        assert await listener.next(0.01) is None
+        ended = [listener.ended]
+        await world.do("o", cmd.RestartTask(task_id="o-0"))
+        found = await messages(listener, 6)
+        assert [*ended, listener.ended] == [True, False]
+        assert found[-1]["type"] == "orchestration_updated"
+        assert found[-1]["data"]["orchestration"]["status"] == "ACTIVE"
 
 
-async def test_only_the_last_event_of_a_commit_carries_its_id() -> None:
+async def test_a_task_that_was_added_is_told_with_those_that_look_different_now() -> None:
     async with running_world() as world:
         await world.create("o")
         listener = await world.hub.join(TEAM, "o", after=1)
-        await world.do("o", cmd.ActivateOrchestration())
-        while (change := listener.take()) is None:
-            assert await listener.wait(5)
-        *events, rest = encode(change).split(b"\n\n")
-        assert rest == b""
-        assert [event.startswith(b"id: 2\n") for event in events] == [False, True]
-        assert all(orjson.loads(event.partition(b"data: ")[2])["id"] == 2 for event in events)
+        added = cmd.AddTask(task=world.task("o", 1))
+        await world.do("o", added)
+        found: list[dict[str, Any]] = await messages(listener, 2)
+        assert [m["task"]["id"] for m in found if m["type"] == "task_updated"] == ["o-1"]
+        assert found[-1]["data"]["statistics"]["totalTasks"] == 2
+
+
+async def test_closing_sends_everybody_away() -> None:
+    async with running_world() as world:
+        await world.create("o")
+        listener, resuming = await world.hub.join(TEAM, "o"), await world.hub.join(TEAM, "o", after=0)
+        await messages(listener, 1)
+        world.hub.close()
+        for one in (listener, resuming):
+            assert await one.next(10) is None
+            assert one.cut_off is Cut.STOPPING
+        with pytest.raises(HubClosedError):
+            await world.hub.join(TEAM, "o")

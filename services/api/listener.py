@@ -1,0 +1,175 @@
+"""One client's changes, in order: first those that are past, or the state as it is, then what comes."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Final
+
+from services.api.catch_up import CatchUp
+from services.api.changes import Change
+from services.api.projections import BrokenHistoryError
+from shared.jetstream.errors import UnreadableCommitError
+from shared.ports import LogUnavailableError
+
+_log = logging.getLogger(__name__)
+
+_PAUSE_SECONDS: Final = 0.5
+
+Key = tuple[str, str]
+"""Team and orchestration."""
+
+
+class Cut(StrEnum):
+    """Why a listener gets no more. Except for GONE, it may come back and resume."""
+
+    SLOW = "slow"
+    STOPPING = "stopping"
+    BROKEN = "broken"
+    GONE = "gone"
+    """The client itself has left."""
+
+
+class Load:
+    """How many bytes of changes wait in all queues together; a change that waits for many counts once."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def add(self, news: Change) -> None:
+        if news.holders == 0:
+            self.bytes += news.size
+        news.holders += 1
+
+    def remove(self, news: Change) -> None:
+        news.holders -= 1
+        if news.holders == 0:
+            self.bytes -= news.size
+
+
+class Listener:
+    """At most `limit` live changes wait for it; who falls behind further is cut off.
+
+    Args:
+        opening: makes the first change at the moment when it is taken, so that nothing large waits.
+        past: what is given before anything live.
+    """
+
+    def __init__(
+        self,
+        key: Key,
+        limit: int,
+        load: Load,
+        *,
+        opening: Callable[[], Change] | None = None,
+        past: CatchUp | None = None,
+    ) -> None:
+        self.key = key
+        self.cut_off: Cut | None = None
+        self.ended = False
+        """Whether the orchestration is finished after everything that was put in here."""
+        self.waiting_bytes = 0
+        self._limit = limit
+        self._load = load
+        self._opening = opening
+        self._past = past
+        self._waiting: deque[Change] = deque()
+        self._news = asyncio.Event()
+        self._floor = 0
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it has everything that is past."""
+        return self._past is None
+
+    def go_live(self, floor: int, *, ended: bool) -> None:
+        """From now on it takes live changes: those above the sequence `floor`, up to where it knows everything."""
+        self._past = None
+        self._floor = floor
+        self.ended = ended
+
+    def put(self, news: Change) -> None:
+        """One more live change."""
+        if self.cut_off is not None or news.sequence <= self._floor or self._opening is not None:
+            return  # the opening, when it is taken, shows this too
+        if len(self._waiting) >= self._limit:
+            self.drop()
+            return
+        self._load.add(news)
+        self.waiting_bytes += news.size
+        self._waiting.append(news)
+        self.ended = news.ended
+        self._news.set()
+
+    def drop(self) -> None:
+        """Cut it off for being slow. It resumes from the log behind what it got, so nothing is kept for it."""
+        self._clear()
+        self._opening = None
+        self.cut(Cut.SLOW)
+
+    def cut(self, reason: Cut) -> None:
+        """No more changes; live ones that wait are still given."""
+        self.cut_off = self.cut_off or reason
+        self._news.set()
+
+    def close(self) -> None:
+        """Nothing will be taken any more."""
+        self._clear()
+        self.cut(Cut.GONE)
+
+    def take(self) -> Change | None:
+        """The oldest live change that waits."""
+        if self._past is not None:
+            return None
+        if self._opening is not None:
+            taken, self._opening = self._opening(), None
+            self.ended = taken.ended
+            return taken
+        if not self._waiting:
+            return None
+        taken = self._waiting.popleft()
+        self._load.remove(taken)
+        self.waiting_bytes -= taken.size
+        if not self._waiting and self.cut_off is None:
+            self._news.clear()
+        return taken
+
+    async def next(self, seconds: float) -> Change | None:
+        """The next change; None when it is cut off and has been given everything, or nothing came for so long."""
+        if (ready := self.take()) is not None:
+            return ready
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._next()
+        except TimeoutError:
+            return None
+
+    async def _next(self) -> Change | None:
+        while True:
+            if self._past is not None and self.cut_off is None:
+                news = await self._next_past(self._past)
+            else:
+                news = self.take()
+            if news is not None or self.cut_off is not None:
+                return news
+            if self._past is None:
+                await self._news.wait()
+
+    async def _next_past(self, past: CatchUp) -> Change | None:
+        try:
+            return await past.next()
+        except LogUnavailableError as exc:
+            _log.info("Catching up has to wait for the log: %s", exc)
+            await asyncio.sleep(_PAUSE_SECONDS)
+            return None
+        except (BrokenHistoryError, UnreadableCommitError) as exc:
+            _log.error("Live updates of an orchestration end: %s", exc)
+            self.cut(Cut.BROKEN)
+            return None
+
+    def _clear(self) -> None:
+        for news in self._waiting:
+            self._load.remove(news)
+        self._waiting.clear()
+        self.waiting_bytes = 0

@@ -1,0 +1,142 @@
+"""Telling one client what its listener gets: the same for SSE and WebSocket, which differ in how they write."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from services.api.changes import Change
+from services.api.errors import ApiError, translate
+from services.api.listener import Cut, Listener
+
+SEND_SECONDS: Final = 30.0
+"""A client that takes nothing for so long is gone, whatever its connection says."""
+_CHECK_SECONDS: Final = 2.0
+_CHECK_AGAIN_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Times in seconds. The key is looked at every `check`; if that tells nothing for `unchecked`, the stream ends.
+
+    What a check says may be 20 seconds old, and a revoked key must be out within 30.
+    """
+
+    heartbeat: float
+    idle_after_end: float
+    check: float = 8.0
+    unchecked: float = 8.5
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why a stream ends: `code` and `reason` close a WebSocket; `message`, if any, is the last one of the stream."""
+
+    code: int
+    reason: str
+    message: dict[str, Any] | None = None
+
+
+ENDED: Final = Ending(1000, "the orchestration has ended")
+DELETED: Final = Ending(1000, "the orchestration is deleted")
+# The codes 3000 and 3003 are registered for what 401 and 403 are in HTTP.
+_REFUSED: Final = {401: 3000, 403: 3003}
+_CUT: Final = {
+    Cut.SLOW: (1013, "too slow, resume"),
+    Cut.STOPPING: (1012, "restarting, resume"),
+    Cut.BROKEN: (1013, "interrupted, resume"),
+}
+
+
+class Channel(Protocol):
+    """How one client is written to. Each call may take SEND_SECONDS, then it raises TimeoutError."""
+
+    async def tell(self, change: Change) -> None: ...
+
+    async def beat(self) -> None: ...
+
+    async def end(self, ending: Ending) -> None: ...
+
+
+class Permit:
+    """Whether a key still opens what it opened, looked at now and then.
+
+    Args:
+        check: raises ApiError with the status 401 or 403 when it does not; whatever else it raises tells nothing.
+    """
+
+    def __init__(self, check: Callable[[], Awaitable[None]], pace: Pace) -> None:
+        self._check = check
+        self._pace = pace
+        self._certain = time.monotonic()
+        self._next = self._certain + pace.check
+
+    async def refusal(self) -> ApiError | None:
+        """Why the stream must end: the key was refused, or (503) nobody can tell for too long."""
+        now = time.monotonic()
+        if now < self._next:
+            return None
+        error = await self._ask()
+        if error is None:
+            self._certain, self._next = now, now + self._pace.check
+        elif error.status in _REFUSED or now - self._certain > self._pace.unchecked:
+            return error
+        else:
+            self._next = now + _CHECK_AGAIN_SECONDS
+        return None
+
+    async def _ask(self) -> ApiError | None:
+        try:
+            async with asyncio.timeout(_CHECK_SECONDS):
+                await self._check()
+        except TimeoutError:
+            return ApiError("SERVICE_UNAVAILABLE", "the key could not be checked")
+        except Exception as exc:  # what it is, is said by the translation, which logs what nobody foresaw
+            return translate(exc)
+        return None
+
+
+async def tell(listener: Listener, channel: Channel, permit: Permit, pace: Pace) -> None:
+    """Tell what the listener gets, until it is cut off, the key is refused, or nothing more is to come.
+
+    Raises:
+        TimeoutError: the client takes nothing.
+    """
+    told: int | None = None
+    heard = time.monotonic()
+    while True:
+        if (refusal := await permit.refusal()) is not None:
+            return await channel.end(_refused(refusal, told))
+        left = heard + pace.idle_after_end - time.monotonic() if listener.ended else pace.heartbeat
+        if left <= 0:
+            return await channel.end(ENDED)
+        change = await listener.next(min(left, pace.heartbeat))
+        if change is not None:
+            await channel.tell(change)
+            told, heard = change.sequence, time.monotonic()
+            if change.deleted:
+                return await channel.end(DELETED)
+        elif listener.cut_off is Cut.GONE:
+            return None
+        elif listener.cut_off is not None:
+            return await channel.end(_cut(listener.cut_off, told))
+        else:
+            await channel.beat()
+
+
+def _cut(reason: Cut, told: int | None) -> Ending:
+    code, text = _CUT[reason]
+    return Ending(code, text, _resume(reason.value, told))
+
+
+def _refused(error: ApiError, told: int | None) -> Ending:
+    if error.status not in _REFUSED:
+        return Ending(1013, "the key cannot be checked, resume", _resume("unchecked", told))
+    body = {"code": error.code, "message": error.message, "statusCode": error.status, "metadata": {}}
+    return Ending(_REFUSED[error.status], error.message, {"type": "error", "error": body})
+
+
+def _resume(reason: str, told: int | None) -> dict[str, Any]:
+    """Connect again, and go on behind `after`; null where nothing was told."""
+    return {"type": "resume", "reason": reason, "after": told}
