@@ -70,14 +70,14 @@ def stop_or_cancel_all(draft: Draft, cause: ev.CancelCause, reason: str) -> None
 
 
 def _request_stop(draft: Draft, task_id: str, attempt_id: str, reason: ev.StopReason) -> None:
-    """The first reason stands, unless one comes after which the task is not to go on."""
+    """The first reason stands, unless one comes that leaves the task less to go on to."""
     _, attempt = draft.attempt(attempt_id)
     if attempt.stop_reason is None or _rank(reason) > _rank(attempt.stop_reason):
         draft.emit(ev.AttemptStopRequested(task_id=task_id, attempt_id=attempt_id, reason=reason))
 
 
 def _rank(reason: ev.StopReason) -> int:
-    return {"CANCEL": 2, "FAIL_FAST": 1}.get(reason, 0)
+    return {"CANCEL": 3, "FAIL_FAST": 2, "REQUESTED": 1}.get(reason, 0)
 
 
 def request_stop(draft: Draft, task: Task, reason: ev.StopReason) -> None:

@@ -5,7 +5,7 @@ from typing import Final, assert_never
 
 from shared.domain import commands as cmd
 from shared.domain import events as ev
-from shared.domain.advance import ENDED_BY_OTHERS, give_up_others, settle
+from shared.domain.advance import ENDED_BY_OTHERS, give_up_others, request_stop, settle
 from shared.domain.draft import Draft, illegal
 from shared.domain.errors import Refusal
 from shared.domain.events import AgentStatus, OrchestrationStatus, TaskStatus
@@ -68,13 +68,19 @@ def reject(draft: Draft, command: cmd.RejectAttempt) -> None:
     if attempt.phase is not Phase.STARTED:
         return
     if _is_no_failure(attempt):
-        _end_stopped(draft, task, attempt, None)
-    elif command.failure.code == AGENT_GONE and attempt.continues and attempt.continues.prompt is None:
+        is_gone = command.failure.code == AGENT_GONE and _goes_on_where_it_was(attempt)
+        _end_stopped(draft, task, attempt, None if is_gone else attempt.continues)
+    elif command.failure.code == AGENT_GONE and attempt.stop_reason is None and _goes_on_where_it_was(attempt):
         # It was to go on where it had been stopped: another agent begins anew, and nothing was tried yet.
         draft.emit(ev.AttemptWithdrawn(task_id=task.task_id, attempt_id=attempt.attempt_id, reason="AGENT_GONE"))
         settle(draft)
     else:
         _fail(draft, task, attempt, command.failure)
+
+
+def _goes_on_where_it_was(attempt: Attempt) -> bool:
+    """It was to continue an agent with nothing new to tell it, so that another one can take its place."""
+    return attempt.continues is not None and attempt.continues.prompt is None
 
 
 def observe(draft: Draft, command: cmd.ObserveAgent) -> None:
@@ -100,7 +106,12 @@ def observe(draft: Draft, command: cmd.ObserveAgent) -> None:
 
 
 def _may_be_its_agent(attempt: Attempt, agent_id: str) -> bool:
-    """Before the create's reply: v1 takes the id that was chosen for the agent, v0 chooses one itself."""
+    """Before the create's reply: v1 takes the id that was chosen for the agent, v0 chooses one itself.
+
+    An agent that is to go on was there before, and what is seen of it may be how its last run ended.
+    """
+    if attempt.continues is not None:
+        return False
     return attempt.api_version != "v1" or attempt.agent_id == agent_id
 
 
@@ -116,7 +127,7 @@ def _end(draft: Draft, task: Task, attempt: Attempt, seen: cmd.ObserveAgent) -> 
     if _has_finished(attempt, seen) and missing is None:
         _complete(draft, task, attempt, seen)
     elif _is_no_failure(attempt):
-        _end_stopped(draft, task, attempt, seen)
+        _end_stopped(draft, task, attempt, _continuation(attempt, seen), seen)
     elif _has_finished(attempt, seen) and missing is not None:
         _fail(draft, task, attempt, missing, seen)
     else:
@@ -161,15 +172,22 @@ def _left_behind(seen: cmd.ObserveAgent | None) -> ev.TaskResult | None:
     return _result(seen) if seen and (seen.branch or seen.pr_url or seen.summary) else None
 
 
-def _end_stopped(draft: Draft, task: Task, attempt: Attempt, seen: cmd.ObserveAgent | None) -> None:
+def _end_stopped(
+    draft: Draft,
+    task: Task,
+    attempt: Attempt,
+    continues: ev.Continuation | None,
+    seen: cmd.ObserveAgent | None = None,
+) -> None:
     reason = attempt.stop_reason or "CANCEL"
+    is_given_up = reason == "CANCEL" or (reason == "FAIL_FAST" and _any_failed(draft))
     draft.emit(
         ev.AttemptStopped(
             task_id=task.task_id,
             attempt_id=attempt.attempt_id,
             reason=reason,
             result=_left_behind(seen),
-            continues=_continuation(attempt, seen) if reason == "PAUSE" else None,
+            continues=None if is_given_up else continues,
             duration_ms=_duration(draft, attempt, seen),
             cost=(seen.cost or 0.0) if seen else 0.0,
             usage=seen.usage if seen else None,
@@ -177,7 +195,7 @@ def _end_stopped(draft: Draft, task: Task, attempt: Attempt, seen: cmd.ObserveAg
     )
     if reason == "CANCEL":
         draft.emit(ev.TaskCancelled(task_id=task.task_id, reason="the orchestration was cancelled", cause="CANCEL"))
-    elif reason == "FAIL_FAST" and _any_failed(draft):
+    elif is_given_up:
         draft.emit(ev.TaskCancelled(task_id=task.task_id, reason=ENDED_BY_OTHERS, cause="FAIL_FAST"))
     settle(draft)
 
@@ -187,9 +205,9 @@ def _any_failed(draft: Draft) -> bool:
     return any(task.status is TaskStatus.FAILED for task in draft.state.tasks.values())
 
 
-def _continuation(attempt: Attempt, seen: cmd.ObserveAgent | None) -> ev.Continuation | None:
+def _continuation(attempt: Attempt, seen: cmd.ObserveAgent) -> ev.Continuation | None:
     """The agent, if it is in a state in which it can go on."""
-    is_there = seen is not None and seen.status in (AgentStatus.STOPPED, AgentStatus.FINISHED)
+    is_there = seen.status in (AgentStatus.STOPPED, AgentStatus.FINISHED)
     if not is_there or attempt.agent_id is None or attempt.api_version is None:
         return None
     return ev.Continuation(agent_id=attempt.agent_id, api_version=attempt.api_version, run_id=attempt.run_id)
@@ -274,21 +292,24 @@ def stop(draft: Draft, command: cmd.StopAttempt) -> None:
         raise illegal("the agent has ended", "ALREADY_COMPLETED")
     if attempt.phase is Phase.QUEUED:
         raise illegal("the attempt is not launched yet: pause or skip the task instead")
-    if attempt.stop_reason is None:
-        draft.emit(ev.AttemptStopRequested(task_id=task.task_id, attempt_id=attempt.attempt_id, reason="REQUESTED"))
+    request_stop(draft, task, "REQUESTED")
 
 
 def delete_agent(draft: Draft, command: cmd.DeleteAgent) -> None:
     task, attempt = draft.attempt(command.attempt_id)
     if not attempt.has_had_agent or attempt.agent_id is None:
         raise Refusal("AGENT_NOT_FOUND", "the attempt has no agent")
-    if any(other.is_active and other.agent_id == attempt.agent_id for other in task.attempts):
-        raise illegal("the agent is at work: stop it first", "ALREADY_ACTIVE")
+    if task.current is not None and attempt.agent_id in _agents_of(task.current):
+        raise illegal("the agent is at work, or about to go on: stop it, or pause, first", "ALREADY_ACTIVE")
     if not any(other.agent_deletion for other in task.attempts if other.agent_id == attempt.agent_id):
         requested = ev.AgentDeleteRequested(
             task_id=task.task_id, attempt_id=attempt.attempt_id, agent_id=attempt.agent_id
         )
         draft.emit(requested)
+
+
+def _agents_of(attempt: Attempt) -> tuple[str | None, str | None]:
+    return attempt.agent_id, attempt.continues.agent_id if attempt.continues else None
 
 
 def record_agent_deleted(draft: Draft, command: cmd.RecordAgentDeleted) -> None:

@@ -7,10 +7,12 @@ from typing import assert_never
 
 from shared.domain import events as ev
 from shared.domain.events import OrchestrationStatus, TaskStatus
-from shared.domain.state import Attempt, Ending, LaunchDelay, Orchestration, Phase, Task, milliseconds
+from shared.domain.state import Attempt, Ending, LaunchDelay, Orchestration, Phase, Runs, Task, milliseconds
 
 _OfOrchestration = (
-    ev.OrchestrationActivated
+    ev.ScheduleFired
+    | ev.ScheduledRunCreated
+    | ev.OrchestrationActivated
     | ev.OrchestrationUpdated
     | ev.OrchestrationPaused
     | ev.OrchestrationResumed
@@ -57,6 +59,8 @@ def _created(event: ev.OrchestrationCreated, at: datetime) -> Orchestration:
         updated_at=at,
         version=1,
         warnings=event.warnings,
+        schedule_id=event.schedule_id,
+        runs=Runs(after=at) if event.spec.schedule else None,
     )
 
 
@@ -79,7 +83,9 @@ def _apply(state: Orchestration, event: ev.OrchestrationEvent, at: datetime) -> 
         case ev.TaskReset() | ev.TaskSkipped() | ev.TaskRetryScheduled() | ev.TaskFailed() | ev.TaskCancelled():
             return _task(state, event.task_id, at, lambda task: _of_task(task, event, at))
         case (
-            ev.OrchestrationActivated()
+            ev.ScheduleFired()
+            | ev.ScheduledRunCreated()
+            | ev.OrchestrationActivated()
             | ev.OrchestrationUpdated()
             | ev.OrchestrationPaused()
             | ev.OrchestrationResumed()
@@ -100,7 +106,9 @@ def _of_orchestration(state: Orchestration, event: _OfOrchestration, at: datetim
         case ev.OrchestrationActivated():
             return replace(state, status=OrchestrationStatus.ACTIVE, activated_at=at)
         case ev.OrchestrationUpdated():
-            return replace(state, spec=event.spec)
+            return _updated(state, event, at)
+        case ev.ScheduleFired() | ev.ScheduledRunCreated():
+            return replace(state, runs=_runs(state.runs or Runs(at), event))
         case ev.OrchestrationPaused():
             since = state.idle_since or at
             return replace(state, status=OrchestrationStatus.PAUSED, pause_mode=event.mode, idle_since=since)
@@ -124,6 +132,19 @@ def _of_orchestration(state: Orchestration, event: _OfOrchestration, at: datetim
             return replace(failed, summary=event.summary, statistics=event.statistics)
         case _:
             assert_never(event)
+
+
+def _updated(state: Orchestration, event: ev.OrchestrationUpdated, at: datetime) -> Orchestration:
+    """A changed schedule begins anew: it must not come due for a time before it was made."""
+    runs = replace(state.runs or Runs(at), after=at) if "schedule" in event.changed else state.runs
+    return replace(state, spec=event.spec, runs=runs)
+
+
+def _runs(runs: Runs, event: ev.ScheduleFired | ev.ScheduledRunCreated) -> Runs:
+    if isinstance(event, ev.ScheduledRunCreated):
+        return replace(runs, open=tuple(run for run in runs.open if run[0] != event.run_id))
+    fired = replace(runs, after=event.due_at, count=runs.count + 1, last_id=event.run_id, last_at=event.due_at)
+    return replace(fired, open=(*runs.open, (event.run_id, event.due_at)))
 
 
 def _going_on(state: Orchestration, at: datetime) -> Orchestration:
@@ -269,19 +290,20 @@ def _started(attempt: Attempt, event: ev.AttemptStarted, at: datetime) -> Attemp
 def _closed(
     attempt: Attempt, event: ev.AttemptStopped | ev.AttemptFailed | ev.TaskCompleted, at: datetime, ending: Ending
 ) -> Attempt:
-    """Ended after it was started. Not known to have been created, it has no agent that could be in any status."""
+    """Ended after it was started."""
     return replace(
         _ended(attempt, at, ending),
         duration_ms=event.duration_ms,
         cost=event.cost,
         usage=event.usage,
         result=event.result,
-        status=None if attempt.phase is Phase.STARTED else attempt.status,
     )
 
 
 def _ended(attempt: Attempt, at: datetime, ending: Ending) -> Attempt:
-    return replace(attempt, phase=Phase.ENDED, ended_at=at, ending=ending, delay=None)
+    """Not known to have been created, it has no agent that could be in any status."""
+    status = None if attempt.phase is Phase.STARTED else attempt.status
+    return replace(attempt, phase=Phase.ENDED, ended_at=at, ending=ending, delay=None, status=status)
 
 
 def _task(state: Orchestration, task_id: str, at: datetime, change: Callable[[Task], Task]) -> Orchestration:

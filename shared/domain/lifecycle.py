@@ -31,6 +31,7 @@ def create(
         spec=command.spec,
         tasks=command.tasks,
         warnings=command.warnings,
+        schedule_id=command.schedule_id,
     )
     draft = Draft(evolve(None, created, deciding.now), deciding)
     draft.events.append(created)
@@ -43,6 +44,8 @@ def activate(draft: Draft) -> None:
     match draft.status:
         case OrchestrationStatus.ACTIVE:
             return
+        case OrchestrationStatus.PENDING if draft.state.spec.schedule is not None:
+            raise illegal("the orchestration has a schedule and is run by it: remove the schedule to activate it")
         case OrchestrationStatus.PENDING:
             draft.emit(ev.OrchestrationActivated())
             settle(draft)
@@ -53,6 +56,8 @@ def activate(draft: Draft) -> None:
 
 
 def tick(draft: Draft) -> None:
+    if draft.state.deleted:
+        return
     start_at = draft.state.spec.start_at
     if draft.status is OrchestrationStatus.PENDING and start_at and start_at <= draft.now:
         draft.emit(ev.OrchestrationActivated())
@@ -126,8 +131,11 @@ def update(draft: Draft, command: cmd.UpdateOrchestration) -> None:
     if not changed:
         return
     _refuse_late_changes(draft, changed)
-    if spec.max_parallel is not None and spec.execution_mode == "sequential":
+    is_new = not {"max_parallel", "execution_mode"}.isdisjoint(changed)
+    if is_new and spec.max_parallel is not None and spec.execution_mode == "sequential":
         raise Refusal("INVALID_REQUEST", "maxParallel: is only for executionMode parallel")
+    if spec.schedule is not None and spec.start_at is not None:
+        raise Refusal("INVALID_REQUEST", "startAt: cannot be combined with schedule")
     draft.emit(ev.OrchestrationUpdated(spec=spec, changed=changed))
     settle(draft)
 

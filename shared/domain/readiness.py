@@ -66,7 +66,7 @@ def waiting_for(state: Orchestration, task: Task, now: datetime) -> Waiting | No
 def next_due(state: Orchestration) -> datetime | None:
     """The next moment at which time alone changes something, None if there is none."""
     if state.status is OrchestrationStatus.PENDING:
-        return state.spec.start_at
+        return None if state.deleted else state.spec.start_at
     if state.status is not OrchestrationStatus.ACTIVE:
         return None
     due = [task.retry_at for task in state.tasks.values() if _is_waiting(task) and task.retry_at]

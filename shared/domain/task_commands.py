@@ -111,10 +111,7 @@ def follow_up(draft: Draft, command: cmd.FollowUp) -> None:
         raise illegal("an agent of this task is at work: stop it, or wait until it has finished", "ALREADY_ACTIVE")
     if not task.status.is_terminal:
         raise illegal(f"the task is {task.status} and starts by itself; skip it first to go on by hand")
-    continues = _continuation(task, attempt, command.prompt)
-    reopen(draft)
-    draft.emit(ev.TaskReset(task_id=task.task_id, reason="FOLLOW_UP", continues=continues))
-    settle(draft)
+    _run_again(draft, task, "FOLLOW_UP", _continuation(task, attempt, command.prompt))
 
 
 def _continuation(task: Task, attempt: Attempt, prompt: str) -> ev.Continuation:
@@ -123,17 +120,20 @@ def _continuation(task: Task, attempt: Attempt, prompt: str) -> ev.Continuation:
     of_agent = [other for other in task.attempts if other.agent_id == attempt.agent_id]
     if any(other.agent_deletion for other in of_agent):
         raise Refusal("AGENT_NOT_FOUND", "the agent has been deleted")
-    return ev.Continuation(
-        agent_id=attempt.agent_id, api_version=attempt.api_version, run_id=of_agent[-1].run_id, prompt=prompt
-    )
+    # The latest one may have ended before it had a run; without the run before it, that would pass for its own.
+    run_id = next((other.run_id for other in reversed(of_agent) if other.run_id), None)
+    return ev.Continuation(agent_id=attempt.agent_id, api_version=attempt.api_version, run_id=run_id, prompt=prompt)
 
 
-def _run_again(draft: Draft, task: Task, reason: ev.ResetReason) -> None:
+def _run_again(draft: Draft, task: Task, reason: ev.ResetReason, continues: ev.Continuation | None = None) -> None:
     """What others were given up for is under way again, so those are to be done as well."""
     if lost := [draft.state.tasks[other] for other in task.spec.depends_on if draft.state.tasks[other].status in LOST]:
         raise illegal(f"it depends on {lost[0].spec.title!r}, which is {lost[0].status}: retry or restart that first")
     reopen(draft)
-    draft.emit(ev.TaskReset(task_id=task.task_id, reason=reason))
+    draft.emit(ev.TaskReset(task_id=task.task_id, reason=reason, continues=continues))
+    for other in list(draft.state.tasks.values()):
+        if task.task_id in other.spec.depends_on:
+            withdraw_queued(draft, other, "REQUEUE")
     revive(draft)
     settle(draft)
 

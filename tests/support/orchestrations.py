@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from shared.domain import commands as cmd
 from shared.domain import events as ev
-from shared.domain.events import AgentStatus, OrchestrationEvent, OrchestrationSpec, TaskSpec
+from shared.domain.events import AgentStatus, Continuation, OrchestrationEvent, OrchestrationSpec, TaskSpec
 from shared.domain.ids import derive_id
 
 TEAM: Final = "team-1"
@@ -18,6 +18,13 @@ ORCHESTRATION: Final = "orc-1"
 REPOSITORY: Final = "https://github.com/acme/shop"
 T0: Final = datetime(2026, 11, 1, 12, tzinfo=UTC)
 DEADLINE: Final = T0 + timedelta(hours=2)
+
+PAUSE: Final = cmd.PauseOrchestration()
+DRAIN: Final = cmd.PauseOrchestration(mode="drain")
+RESUME: Final = cmd.ResumeOrchestration()
+CANCEL: Final = cmd.CancelOrchestration()
+DELETE: Final = cmd.DeleteOrchestration()
+TICK: Final = cmd.Tick()
 
 REFUSED: Final = ev.Failure(code="INVALID_REPOSITORY", message="no access")
 OVERLOADED: Final = ev.Failure(code="SERVICE_UNAVAILABLE", message="try later", retryable=True)
@@ -115,6 +122,50 @@ def expire(task: str, number: int = 1) -> cmd.ExpireAttempt:
     return cmd.ExpireAttempt(attempt_id=attempt_id(task, number))
 
 
+def retry(task: str) -> cmd.RetryTask:
+    return cmd.RetryTask(task_id=task)
+
+
+def restart(task: str) -> cmd.RestartTask:
+    return cmd.RestartTask(task_id=task)
+
+
+def skip(task: str) -> cmd.SkipTask:
+    return cmd.SkipTask(task_id=task)
+
+
+def add(task: str, *, at_end: bool = True, **fields: Any) -> cmd.AddTask:
+    return cmd.AddTask(task=make_task(task, **fields), at_end=at_end)
+
+
+def change(**changes: Any) -> cmd.UpdateOrchestration:
+    return cmd.UpdateOrchestration(changes=changes)
+
+
+def change_task(task: str, **changes: Any) -> cmd.UpdateTask:
+    return cmd.UpdateTask(task_id=task, changes=changes)
+
+
+def stop(task: str, number: int = 1) -> cmd.StopAttempt:
+    return cmd.StopAttempt(attempt_id=attempt_id(task, number))
+
+
+def follow_up(task: str, number: int = 1, prompt: str = "Now the tests.") -> cmd.FollowUp:
+    return cmd.FollowUp(attempt_id=attempt_id(task, number), prompt=prompt)
+
+
+def delete_agent(task: str, number: int = 1) -> cmd.DeleteAgent:
+    return cmd.DeleteAgent(attempt_id=attempt_id(task, number))
+
+
+def agent_is_deleted(task: str, number: int = 1) -> cmd.RecordAgentDeleted:
+    return cmd.RecordAgentDeleted(attempt_id=attempt_id(task, number))
+
+
+def note_waiting(task: str, reason: ev.LaunchWait, number: int = 1, until: datetime | None = None) -> cmd.NoteWaiting:
+    return cmd.NoteWaiting(attempt_id=attempt_id(task, number), reason=reason, until=until)
+
+
 # Events
 
 
@@ -133,10 +184,27 @@ def activated() -> ev.OrchestrationActivated:
     return ev.OrchestrationActivated()
 
 
-def queued(task: str, number: int = 1, *, priority: ev.Level = "medium", base_ref: str = "main") -> ev.TaskQueued:
+def queued(
+    task: str,
+    number: int = 1,
+    *,
+    priority: ev.Level = "medium",
+    base_ref: str = "main",
+    continues: Continuation | None = None,
+) -> ev.TaskQueued:
     return ev.TaskQueued(
-        task_id=task, attempt_id=attempt_id(task, number), number=number, priority=priority, base_ref=base_ref
+        task_id=task,
+        attempt_id=attempt_id(task, number),
+        number=number,
+        priority=priority,
+        base_ref=base_ref,
+        continues=continues,
     )
+
+
+def going_on(task: str, number: int = 1, prompt: str | None = None) -> Continuation:
+    """The agent of the task's n-th attempt, to go on."""
+    return Continuation(agent_id=agent_id(task, number), api_version="v1", run_id=f"run-{task}-{number}", prompt=prompt)
 
 
 def started(task: str, number: int = 1, *, deadline_at: datetime = DEADLINE, **fields: Any) -> ev.AttemptStarted:
@@ -204,6 +272,40 @@ def task_completed(task: str, number: int = 1, *, branch: str | None = "", cost:
 
 def task_failed(task: str, failure: ev.Failure = REFUSED) -> ev.TaskFailed:
     return ev.TaskFailed(task_id=task, failure=failure)
+
+
+def task_cancelled(
+    task: str, cause: ev.CancelCause = "FAIL_FAST", reason: str = "another task failed for good"
+) -> ev.TaskCancelled:
+    return ev.TaskCancelled(task_id=task, reason=reason, cause=cause)
+
+
+def task_reset(task: str, reason: ev.ResetReason, continues: Continuation | None = None) -> ev.TaskReset:
+    return ev.TaskReset(task_id=task, reason=reason, continues=continues)
+
+
+def task_skipped(task: str) -> ev.TaskSkipped:
+    return ev.TaskSkipped(task_id=task)
+
+
+def withdrawn(task: str, reason: ev.WithdrawReason = "PAUSE", number: int = 1) -> ev.AttemptWithdrawn:
+    return ev.AttemptWithdrawn(task_id=task, attempt_id=attempt_id(task, number), reason=reason)
+
+
+def attempt_stopped(task: str, reason: ev.StopReason = "PAUSE", number: int = 1, **fields: Any) -> ev.AttemptStopped:
+    return ev.AttemptStopped(task_id=task, attempt_id=attempt_id(task, number), reason=reason, **fields)
+
+
+def paused(mode: ev.PauseMode = "stop") -> ev.OrchestrationPaused:
+    return ev.OrchestrationPaused(mode=mode)
+
+
+def resumed() -> ev.OrchestrationResumed:
+    return ev.OrchestrationResumed()
+
+
+def cancel_requested(*, delete: bool = False) -> ev.OrchestrationCancelRequested:
+    return ev.OrchestrationCancelRequested(delete=delete)
 
 
 def running(task: str, number: int = 1, **queue: Any) -> tuple[OrchestrationEvent, ...]:

@@ -6,12 +6,13 @@ from datetime import timedelta
 import pytest
 
 from shared.domain import events as ev
-from shared.domain.commands import ActivateOrchestration, AnyCommand, Tick
+from shared.domain.commands import ActivateOrchestration, AnyCommand
 from shared.domain.events import OrchestrationStatus, TaskStatus
 from shared.domain.ids import derive_id
 from tests.support.given import Given, given
 from tests.support.orchestrations import (
     T0,
+    TICK,
     activated,
     after,
     create,
@@ -25,11 +26,9 @@ from tests.support.orchestrations import (
     reject,
     running,
     start,
-    task_failed,
 )
 
 ACTIVATE = ActivateOrchestration()
-TICK = Tick()
 
 
 def test_created_it_waits_to_be_activated() -> None:
@@ -121,9 +120,6 @@ def test_time_moves_nothing_that_has_ended() -> None:
 def test_a_tick_takes_up_what_should_long_be_queued() -> None:
     """A state that an older release left behind."""
     given(created("a", "b"), activated(), done("a")).when(TICK).then(queued("b"))
-    given(created("a", "b"), activated(), queued("a"), task_failed("a")).when(TICK).then(
-        ev.TaskCancelled, ev.OrchestrationFailed
-    )
 
 
 def test_an_attempt_has_the_same_id_whoever_decides() -> None:

@@ -12,6 +12,7 @@ from tests.support.orchestrations import (
     REFUSED,
     activated,
     after,
+    agent_created,
     created,
     expire,
     finish,
@@ -26,7 +27,7 @@ from tests.support.orchestrations import (
     stop_requested,
 )
 
-ENDS = [AgentStatus.STOPPED, AgentStatus.FINISHED, AgentStatus.FAILED, AgentStatus.EXPIRED]
+ENDS = [AgentStatus.STOPPED, AgentStatus.FAILED, AgentStatus.EXPIRED]
 
 
 def at_work(*, max_retries: int = 3) -> Given:
@@ -63,16 +64,32 @@ def overdue(*, max_retries: int = 3) -> Given:
 
 @pytest.mark.parametrize("end", ENDS)
 def test_however_it_ends_after_the_stop_it_is_a_timeout_and_tried_again(end: AgentStatus) -> None:
-    seen = finish("a") if end is AgentStatus.FINISHED else observe("a", end, cost=0.25)
     then = (
         overdue()
-        .when(seen, at=after(121))
+        .when(observe("a", end, cost=0.25), at=after(121))
         .then(ev.AgentStatusChanged, ev.AttemptFailed, retry_scheduled("a", 1, after(122)))
     )
     attempt = then.attempt("a")
     assert attempt.failure is not None
     assert (attempt.failure.code, attempt.failure.retryable, attempt.cost) == ("TIMEOUT", True, 0.25)
     assert "120 minutes" in attempt.failure.message
+
+
+def test_an_agent_that_finished_before_the_stop_reached_it_has_completed_its_task() -> None:
+    """v1 has another word for those that were stopped."""
+    overdue().when(finish("a"), at=after(121)).then(ev.AgentStatusChanged, ev.TaskCompleted, queued("b"))
+
+
+def test_where_stopped_agents_say_finished_too_it_was_stopped_and_what_it_left_is_kept() -> None:
+    before = given(created("a"), activated(), queued("a"), started("a", api_version="v0"), agent_created("a"))
+    then = before.when(expire("a"), at=after(120)).outcome
+    ended = then.when(finish("a"), at=after(121)).then(
+        ev.AgentStatusChanged, ev.AttemptFailed, retry_scheduled("a", 1, after(122))
+    )
+    attempt = ended.attempt("a")
+    assert attempt.failure is not None
+    assert attempt.failure.code == "TIMEOUT"
+    assert attempt.result == ev.TaskResult(outcome="DELIVERED", branch="cursor/a-1", summary="Did a")
 
 
 def test_a_timeout_with_no_retries_left_fails_the_task() -> None:

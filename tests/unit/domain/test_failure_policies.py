@@ -10,6 +10,7 @@ from tests.support.given import Given, given
 from tests.support.orchestrations import (
     OVERLOADED,
     activated,
+    add,
     after,
     created,
     done,
@@ -25,14 +26,11 @@ from tests.support.orchestrations import (
     start,
     started,
     stop_requested,
+    task_cancelled,
     task_failed,
 )
 
-ENDED_BY_OTHERS = "another task failed for good"
-
-
-def cancelled(task: str, reason: str = ENDED_BY_OTHERS) -> ev.TaskCancelled:
-    return ev.TaskCancelled(task_id=task, reason=reason)
+LOST = "a task that it depends on did not complete"
 
 
 def kinds(events: tuple[OrchestrationEvent, ...]) -> list[str]:
@@ -45,7 +43,7 @@ def kinds(events: tuple[OrchestrationEvent, ...]) -> list[str]:
 def test_fail_fast_cancels_what_has_not_begun_and_fails_the_orchestration() -> None:
     before = given(created("a", "b", "c"), activated(), done("a"), queued("b"), started("b"))
     then = before.when(reject("b"), at=after(4)).then(
-        ev.AttemptFailed, task_failed("b"), cancelled("c"), ev.OrchestrationFailed
+        ev.AttemptFailed, task_failed("b"), task_cancelled("c"), ev.OrchestrationFailed
     )
     state = then.state
     assert (state.status, state.summary) == (OrchestrationStatus.FAILED, "1/3 tasks completed")
@@ -75,8 +73,8 @@ def failing() -> Given:
         task_failed("a"),
         stop_requested("b", "FAIL_FAST"),
         stop_requested("c", "FAIL_FAST"),
-        cancelled("d"),
-        cancelled("e"),
+        task_cancelled("d"),
+        task_cancelled("e"),
     )
 
 
@@ -85,10 +83,12 @@ def test_fail_fast_stops_what_runs_and_ends_only_when_all_of_it_has_ended() -> N
     assert story.state.status is OrchestrationStatus.ACTIVE
     assert (story.task("b").status, story.task("d").status) == (TaskStatus.PROCESSING, TaskStatus.CANCELLED)
     assert story.attempt("d").phase is Phase.ENDED
-    story = story.when(observe("b", AgentStatus.STOPPED)).then(ev.AgentStatusChanged, ev.AttemptFailed, cancelled("b"))
+    story = story.when(observe("b", AgentStatus.STOPPED)).then(
+        ev.AgentStatusChanged, ev.AttemptStopped, task_cancelled("b")
+    )
     story = story.when(record("c")).then(ev.AgentCreated)
     story = story.when(observe("c", AgentStatus.STOPPED)).then(
-        ev.AgentStatusChanged, ev.AttemptFailed, cancelled("c"), ev.OrchestrationFailed
+        ev.AgentStatusChanged, ev.AttemptStopped, task_cancelled("c"), ev.OrchestrationFailed
     )
     assert story.state.summary == "0/5 tasks completed"
 
@@ -98,23 +98,41 @@ def test_the_stops_are_asked_for_once() -> None:
     failing().when(observe("b", AgentStatus.RUNNING)).then_nothing()
 
 
-@pytest.mark.parametrize("end", [AgentStatus.STOPPED, AgentStatus.FINISHED, AgentStatus.FAILED, AgentStatus.EXPIRED])
-def test_an_agent_stopped_for_another_s_failure_is_never_tried_again(end: AgentStatus) -> None:
-    then = failing().when(observe("b", end, cost=0.5)).then(ev.AgentStatusChanged, ev.AttemptFailed, cancelled("b"))
-    attempt = then.attempt("b")
-    assert attempt.failure is not None
-    assert (attempt.failure.code, attempt.cost) == ("AGENT_STOPPED", 0.5)
-    assert ENDED_BY_OTHERS in attempt.failure.message
+@pytest.mark.parametrize("end", [AgentStatus.STOPPED, AgentStatus.FAILED, AgentStatus.EXPIRED])
+def test_an_agent_stopped_for_another_s_failure_is_cancelled_and_has_not_failed(end: AgentStatus) -> None:
+    seen = observe("b", end, cost=0.5, branch="cursor/b-1")
+    then = failing().when(seen).then(ev.AgentStatusChanged, ev.AttemptStopped, task_cancelled("b"))
+    task, attempt = then.task("b"), then.attempt("b")
+    assert (attempt.ending, attempt.stop_reason, attempt.failure, attempt.cost) == ("STOPPED", "FAIL_FAST", None, 0.5)
+    assert attempt.result == ev.TaskResult(outcome="DELIVERED", branch="cursor/b-1")
+    assert (task.status, task.retry_count, task.failure, task.cancel_cause) == (
+        TaskStatus.CANCELLED,
+        0,
+        None,
+        "FAIL_FAST",
+    )
+
+
+def test_an_agent_that_finished_before_the_stop_reached_it_has_completed_its_task() -> None:
+    then = failing().when(finish("b")).then(ev.AgentStatusChanged, ev.TaskCompleted)
+    assert then.task("b").status is TaskStatus.COMPLETED
 
 
 def test_a_create_that_is_refused_after_the_stop_ends_the_attempt() -> None:
-    failing().when(reject("c", failure=OVERLOADED)).then(ev.AttemptFailed, cancelled("c"))
+    failing().when(reject("c", failure=OVERLOADED)).then(ev.AttemptStopped, task_cancelled("c"))
+
+
+def test_a_task_added_while_the_others_are_being_stopped_is_begun() -> None:
+    """The failure gave up what there was then; whoever adds a task afterwards wants it done."""
+    failing().when(add("f")).then(ev.TaskAdded, queued("f"))
 
 
 def test_an_attempt_that_was_being_stopped_for_its_time_is_not_tried_again_either() -> None:
     before = given(created("a", "b", execution_mode="parallel"), activated(), running("a"), queued("b"), started("b"))
     overdue = before.when(expire("a"), at=after(120)).outcome
-    failed = overdue.when(reject("b"), at=after(121)).then(ev.AttemptFailed, task_failed("b"))
+    failed = overdue.when(reject("b"), at=after(121)).then(
+        ev.AttemptFailed, task_failed("b"), stop_requested("a", "FAIL_FAST")
+    )
     then = failed.when(observe("a", AgentStatus.STOPPED), at=after(122)).outcome
     assert then.task("a").status is TaskStatus.CANCELLED
     assert then.task("a").retry_at is None
@@ -124,7 +142,9 @@ def test_an_attempt_that_was_being_stopped_for_its_time_is_not_tried_again_eithe
 def test_a_retry_that_was_waiting_is_cancelled() -> None:
     before = given(created("a", "b", execution_mode="parallel"), activated(), running("a"), queued("b"), started("b"))
     waiting = before.when(observe("a", AgentStatus.FAILED)).outcome
-    then = waiting.when(reject("b")).then(ev.AttemptFailed, task_failed("b"), cancelled("a"), ev.OrchestrationFailed)
+    then = waiting.when(reject("b")).then(
+        ev.AttemptFailed, task_failed("b"), task_cancelled("a"), ev.OrchestrationFailed
+    )
     then.when(Tick(), at=after(60)).then_nothing()
 
 
@@ -174,14 +194,15 @@ def test_continue_leaves_those_that_run_alone() -> None:
     )
 
 
-LOST = "a task that it depends on did not complete"
-
-
 def test_continue_cancels_all_that_depend_on_what_failed_also_through_others() -> None:
     tasks = ("a", make_task("b", depends_on=("a",)), make_task("c", depends_on=("b",)), "d")
     before = given(created(*tasks, failure_policy="continue"), activated(), queued("a"), started("a"))
     story = before.when(reject("a")).then(
-        ev.AttemptFailed, task_failed("a"), cancelled("b", LOST), cancelled("c", LOST), queued("d")
+        ev.AttemptFailed,
+        task_failed("a"),
+        task_cancelled("b", "DEPENDENCY", LOST),
+        task_cancelled("c", "DEPENDENCY", LOST),
+        queued("d"),
     )
     ended = story.when(start("d")).outcome.when(finish("d")).outcome
     assert ended.state.status is OrchestrationStatus.PARTIAL_COMPLETED
@@ -211,7 +232,7 @@ def test_one_lost_dependency_of_several_is_enough() -> None:
         queued("b"),
         started("b"),
     )
-    before.when(reject("b")).then(ev.AttemptFailed, task_failed("b"), cancelled("c", LOST))
+    before.when(reject("b")).then(ev.AttemptFailed, task_failed("b"), task_cancelled("c", "DEPENDENCY", LOST))
 
 
 def test_a_retry_that_is_still_to_come_loses_nothing() -> None:

@@ -1,7 +1,5 @@
 """Which task is queued when, why the others wait, and when time alone changes something."""
 
-from dataclasses import replace
-
 import pytest
 
 from shared.domain import events as ev
@@ -22,15 +20,10 @@ from tests.support.orchestrations import (
     retry_scheduled,
     running,
     started,
+    task_skipped,
 )
 
 ACTIVATE = ActivateOrchestration()
-
-
-def skipped(before: Given, task: str) -> Given:
-    """No command skips a task yet; a state that holds one is fixed all the same."""
-    changed = replace(before.task(task), status=ev.TaskStatus.SKIPPED)
-    return Given(replace(before.state, tasks={**before.state.tasks, task: changed}))
 
 
 # Turns and places
@@ -81,7 +74,7 @@ def test_in_sequence_what_others_depend_on_comes_first() -> None:
 
 
 def test_a_skipped_task_holds_up_nobody_and_counts_as_done() -> None:
-    before = skipped(given(created("a", make_task("b", depends_on=("a",)))), "a")
+    before = given(created("a", make_task("b", depends_on=("a",))), task_skipped("a"))
     story = before.when(ACTIVATE).then(activated(), queued("b"))
     story = story.and_then(running("b")[1:]).when(finish("b")).outcome
     assert story.state.status is ev.OrchestrationStatus.COMPLETED
