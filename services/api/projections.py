@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 from shared.domain.evolve import evolve
@@ -103,13 +104,21 @@ def replay(commits: Iterable[Stored]) -> dict[Key, Orchestration]:
 
 
 def _mark(change: Change, before: Orchestration | None, after: Orchestration) -> None:
+    moved = _moved(before, after)
     for task_id, task in after.tasks.items():
         old = before.tasks.get(task_id) if before else None
         if task is not old:
             change.tasks[task_id] = change.sequence
             _mark_attempts(change, old.attempts if old else (), task.attempts)
-        elif before is not None and _waits_otherwise(before, after, task):
+        elif before is not None and (task_id in moved or _waits_otherwise(before, after, task)):
             change.tasks[task_id] = change.sequence
+
+
+def _moved(before: Orchestration | None, after: Orchestration) -> set[str]:
+    """The tasks whose rows hold a position that is no longer theirs."""
+    if before is None or before.tasks is after.tasks:
+        return set()
+    return {new for old, new in zip_longest(before.tasks, after.tasks) if new is not None and old != new}
 
 
 def _mark_attempts(change: Change, before: Sequence[Attempt], after: Sequence[Attempt]) -> None:
@@ -143,6 +152,12 @@ def orchestration_row(change: Change) -> Row:
         "completed_at": state.ended_at,
         "view": orchestration_view(state),
     }
+
+
+def deleted_row(change: Change) -> Row:
+    """Which orchestration is gone, with all its tasks."""
+    team, orchestration_id = change.key
+    return {"team_id": team, "id": orchestration_id}
 
 
 def task_rows(change: Change) -> list[Row]:

@@ -8,7 +8,7 @@ from psycopg.errors import UniqueViolation
 
 from services.api.archive import GENESIS, ArchiveRow, archive_tip, write_archive
 from services.api.guard import Checkpoint, LogMismatchError
-from services.api.projections import Change, Row, agent_rows, orchestration_row, task_rows
+from services.api.projections import Change, Row, agent_rows, deleted_row, orchestration_row, task_rows
 from services.api.storable import storable_json
 
 PROJECTION: Final = "read-side"
@@ -60,6 +60,16 @@ ON CONFLICT (team_id, attempt_id) DO UPDATE SET
     api_version = excluded.api_version, run_id = excluded.run_id, url = excluded.url, model = excluded.model,
     branch = excluded.branch, started_at = excluded.started_at, ended_at = excluded.ended_at, seq = excluded.seq
 WHERE old.seq < excluded.seq"""
+
+# The rows of agents stay: what they cost is still counted, and messages about them still find where they belong.
+_GONE: Final = """
+DELETE FROM orchestrations AS old
+USING json_to_recordset(%s::json) AS gone (team_id text, id text)
+WHERE old.team_id = gone.team_id AND old.id = gone.id"""
+_GONE_TASKS: Final = """
+DELETE FROM tasks AS old
+USING json_to_recordset(%s::json) AS gone (team_id text, id text)
+WHERE old.team_id = gone.team_id AND old.orchestration_id = gone.id"""
 
 
 class FencedError(Exception):
@@ -135,10 +145,14 @@ class ReadSide:
                     f"the log holds a commit twice, between {before.sequence + 1} and {after.sequence}: "
                     f"{exc.diag.message_detail or exc.diag.constraint_name}"
                 ) from exc
+            shown = [change for change in changes if not change.state.deleted]
+            gone = [deleted_row(change) for change in changes if change.state.deleted]
             async with self._connection.pipeline():
-                await self._upsert(_ORCHESTRATIONS, [orchestration_row(change) for change in changes])
-                await self._upsert(_TASKS, [row for change in changes for row in task_rows(change)])
-                await self._upsert(_AGENTS, [row for change in changes for row in agent_rows(change)])
+                await self._send(_ORCHESTRATIONS, [orchestration_row(change) for change in shown])
+                await self._send(_TASKS, [row for change in shown for row in task_rows(change)])
+                await self._send(_AGENTS, [row for change in changes for row in agent_rows(change)])
+                await self._send(_GONE, gone)
+                await self._send(_GONE_TASKS, gone)
                 await self._connection.execute(_NOTIFY, (CHANNEL, str(after.sequence)))
         self._tip = archive[-1].sha256
 
@@ -155,7 +169,7 @@ class ReadSide:
         if cursor.rowcount != 1:
             raise FencedError(f"the checkpoint is not at {before.sequence} any more")
 
-    async def _upsert(self, statement: str, rows: Iterable[Row]) -> None:
+    async def _send(self, statement: str, rows: Iterable[Row]) -> None:
         for array in json_arrays(rows):
             await self._connection.execute(statement, (array,))
 

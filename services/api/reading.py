@@ -15,7 +15,7 @@ from services.api.errors import unavailable
 from services.api.projections import apply
 from services.api.queries import AgentRow, Queries
 from services.api.storable import storable
-from shared.domain.events import AgentCreated, AttemptStarted, OrchestrationCreated, OrchestrationEvent
+from shared.domain.events import AgentCreated, AttemptStarted, OrchestrationCreated, OrchestrationEvent, TaskAdded
 from shared.domain.state import Orchestration
 from shared.envelope import Stored
 from shared.ports import EventLog
@@ -133,6 +133,8 @@ def _new_parts(event: OrchestrationEvent) -> list[str]:
     match event:
         case OrchestrationCreated(tasks=tasks):
             return [task.task_id for task in tasks]
+        case TaskAdded(task=task):
+            return [task.task_id]
         case AttemptStarted(agent_id=agent_id) | AgentCreated(agent_id=agent_id):
             return [agent_id]
         case _:
