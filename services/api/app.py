@@ -8,7 +8,7 @@ from typing import Final
 import psycopg
 from fastapi import FastAPI
 
-from services.api.auth import OneKey
+from services.api.access import open_access
 from services.api.checkpoint import CheckpointWatcher, watching
 from services.api.commands import CommandClient
 from services.api.errors import add_error_handlers
@@ -17,7 +17,8 @@ from services.api.health import Health, ProviderCheck
 from services.api.history import History
 from services.api.idempotency import Idempotency
 from services.api.idempotency_store import PostgresIdempotency
-from services.api.live import LiveHub, following
+from services.api.listing import Listing
+from services.api.live import Limits, LiveHub, following
 from services.api.middleware import BodyLimit, RequestFrame
 from services.api.model_list import ModelList
 from services.api.openapi import document
@@ -26,8 +27,9 @@ from services.api.past import Past
 from services.api.projector import Projector, running
 from services.api.queries import Queries
 from services.api.reading import Newest, OrchestrationReader
+from services.api.request_limit import RateLimitHeaders
 from services.api.responses import Json
-from services.api.routes import health, history, orchestrations, reading, stream, tasks, webhook
+from services.api.routes import health, history, listing, orchestrations, reading, stream, tasks, webhook, websocket
 from services.api.settings import ApiSettings
 from services.api.source import JetStreamSource
 from shared.jetstream.event_log import JetStreamEventLog
@@ -62,7 +64,7 @@ async def open_parts(settings: ApiSettings, runtime: Runtime) -> AsyncIterator[P
     dsn = settings.database_url.get_secret_value()
     log = JetStreamEventLog(runtime.nc, budget=_READ_LOG_SECONDS)
     clock, newest = SystemClock(), Newest()
-    hub = LiveHub(log, clock, newest)
+    hub = LiveHub(log, clock, newest, Limits(settings.max_streams, settings.max_streams_per_team))
     watcher = CheckpointWatcher(dsn)
     publisher = JetStreamPublisher(runtime.nc, budget=settings.publish_seconds)
     commands = CommandClient(runtime.nc, publisher, RandomIds(), reply_seconds=settings.reply_seconds)
@@ -91,11 +93,12 @@ async def open_parts(settings: ApiSettings, runtime: Runtime) -> AsyncIterator[P
             settings=settings,
             clock=clock,
             ids=RandomIds(),
-            authenticator=OneKey(settings.orchestrator_api_key.get_secret_value(), team=settings.team),
+            access=await stack.enter_async_context(open_access(settings, runtime, clock)),
             models=models,
             commands=commands,
             idempotency=idempotency,
             queries=queries,
+            listing=Listing(pool),
             history=commits,
             past=Past(commits, log, watcher, clock, patience=settings.visible_seconds),
             reader=OrchestrationReader(queries, log, watcher, newest, visible_seconds=settings.visible_seconds),
@@ -117,12 +120,13 @@ def make_app(parts: Parts) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.parts = parts
-    for module in (orchestrations, reading, history, tasks, stream, webhook, health):
+    for module in (orchestrations, listing, reading, history, tasks, stream, websocket, webhook, health):
         app.include_router(module.router)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
     add_error_handlers(app)
     app.add_middleware(BodyLimit, limit=_MAX_BODY, smaller={webhook.PATH: webhook.MAX_BYTES})
-    app.add_middleware(RequestFrame)  # the last one is the outermost
+    app.add_middleware(RequestFrame)
+    app.add_middleware(RateLimitHeaders)  # the last one is the outermost
     return app
 
 

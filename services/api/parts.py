@@ -5,11 +5,12 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from services.api.auth import Authenticator
+from services.api.access import Access
 from services.api.commands import CommandClient
 from services.api.health import Health
 from services.api.history import History
 from services.api.idempotency import Idempotency
+from services.api.listing import Listing
 from services.api.live import LiveHub
 from services.api.model_list import ModelList
 from services.api.past import Past
@@ -27,11 +28,12 @@ class Parts:
     settings: ApiSettings
     clock: Clock
     ids: Ids
-    authenticator: Authenticator
+    access: Access
     models: ModelList
     commands: CommandClient
     idempotency: Idempotency
     queries: Queries
+    listing: Listing
     reader: OrchestrationReader
     history: History
     past: Past

@@ -13,9 +13,14 @@ class ApiSettings(ProviderSettings):
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8080, ge=0, le=65535)
     health_port: int | None = None  # liveness, readiness and metrics are on the port of the API itself
-    orchestrator_api_key: SecretStr = Field(min_length=16)
+    orchestrator_api_key: SecretStr | None = Field(default=None, min_length=16)
+    """The operator's key. Where none is given and none was ever made, one is made and shown on stdout, once."""
     team: str = Field(default="default", pattern=r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$")
     """Whose orchestrations the key sees and makes."""
+    requests_per_minute: int = Field(default=600, ge=0)
+    """How many requests each key may make, over all replicas; 0 is no limit."""
+    failed_attempts_per_minute: int = Field(default=20, ge=0)
+    """How many keys that are not valid an address may show to one replica; 0 is no limit."""
     webhook_secret: SecretStr = Field(min_length=32)
     webhook_secret_previous: SecretStr | None = Field(default=None, min_length=32)
     """Set it to the old secret when changing WEBHOOK_SECRET, for as long as agents created before may live."""
@@ -33,6 +38,10 @@ class ApiSettings(ProviderSettings):
     """Between two signs of life on a stream."""
     idle_after_end_seconds: float = Field(default=30.0, gt=0)
     """A stream on which nothing comes for so long after the orchestration's end is closed."""
+    max_streams: int = Field(default=4000, ge=1)
+    """How many clients may follow orchestrations live at one replica at once; one more is answered 503."""
+    max_streams_per_team: int = Field(default=2000, ge=1)
+    """How many of them may be of one team; one more is answered 429."""
 
     @property
     def webhook_keys(self) -> WebhookKeys:

@@ -21,6 +21,7 @@ _NO_DELAY = {
     "API_PORT": "0",
     "SIMULATOR_PORT": "0",
     "LOG_LEVEL": "WARNING",
+    "REQUESTS_PER_MINUTE": "0",
 }
 
 
