@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
+from services.api.terms import changed_terms, searchable
 from shared.domain.evolve import evolve
 from shared.domain.readiness import waiting_for
 from shared.domain.state import Attempt, Orchestration, Task
@@ -31,11 +32,15 @@ class BrokenHistoryError(Exception):
 
 @dataclass(slots=True)
 class Change:
-    """One aggregate after a batch, and which of its rows the batch changed, with the sequence of the last change."""
+    """One aggregate after a batch, and which of its rows the batch changed, with the sequence of the last change.
+
+    `before` is its state before the batch, None if it did not exist.
+    """
 
     key: Key
     state: Orchestration
     sequence: int
+    before: Orchestration | None = None
     tasks: dict[str, int] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
 
@@ -59,7 +64,7 @@ def fold(known: Mapping[Key, Orchestration], batch: Iterable[Stored]) -> dict[Ke
         before = change.state if change else known.get(key)
         after = apply(before, stored)
         if change is None:
-            change = changes[key] = Change(key, after, stored.sequence)
+            change = changes[key] = Change(key, after, stored.sequence, before)
         change.state = after
         change.sequence = stored.sequence
         _mark(change, before, after)
@@ -150,8 +155,21 @@ def orchestration_row(change: Change) -> Row:
         "created_at": state.created_at,
         "updated_at": state.updated_at,
         "completed_at": state.ended_at,
+        "words": searchable(state),
         "view": orchestration_view(state),
     }
+
+
+def term_rows(change: Change) -> tuple[list[Row], list[Row]]:
+    """The rows that come into `orchestration_terms`, and those that leave it."""
+    new, old = changed_terms(change.before, change.state)
+    return _term_rows(change.state, new), _term_rows(change.state, old)
+
+
+def _term_rows(state: Orchestration, terms: Iterable[str]) -> list[Row]:
+    return [
+        {"team_id": state.team, "term": term, "created_at": state.created_at, "id": state.id} for term in sorted(terms)
+    ]
 
 
 def deleted_row(change: Change) -> Row:
@@ -187,6 +205,34 @@ def agent_rows(change: Change) -> list[Row]:
         for attempt in task.attempts
         if attempt.attempt_id in change.attempts
     ]
+
+
+def cost_rows(change: Change) -> list[Row]:
+    """The changed rows in `attempt_costs`: what ended attempts that had an agent cost, however they ended."""
+    if not change.attempts:
+        return []
+    return [
+        _cost_row(change, task, attempt)
+        for task in change.state.tasks.values()
+        for attempt in task.attempts
+        if attempt.attempt_id in change.attempts and attempt.ended_at is not None
+    ]
+
+
+def _cost_row(change: Change, task: Task, attempt: Attempt) -> Row:
+    return {
+        "team_id": change.state.team,
+        "attempt_id": attempt.attempt_id,
+        "task_id": task.task_id,
+        "orchestration_id": change.state.id,
+        "repository": change.state.spec.repository,
+        "model": attempt.model,
+        "ended_at": attempt.ended_at,
+        "failed": attempt.failure is not None,
+        "duration_ms": attempt.duration_ms,
+        "cost": attempt.cost,
+        "seq": change.attempts[attempt.attempt_id],
+    }
 
 
 def agent_row(state: Orchestration, task: Task, attempt: Attempt, sequence: int) -> Row:

@@ -1,7 +1,5 @@
 """What the API reads: plain SQL over the rows of the read side."""
 
-import base64
-import binascii
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -24,12 +22,6 @@ _TASK: Final = """
 SELECT o.seq, o.id, t.view::text FROM tasks AS t
 JOIN orchestrations AS o ON o.team_id = t.team_id AND o.id = t.orchestration_id
 WHERE t.team_id = %s AND t.id = %s"""
-_FIRST_PAGE: Final = """
-SELECT created_at, id, view::text FROM orchestrations WHERE team_id = %s
-ORDER BY created_at DESC, id DESC LIMIT %s"""
-_NEXT_PAGE: Final = """
-SELECT created_at, id, view::text FROM orchestrations WHERE team_id = %s AND (created_at, id) < (%s, %s)
-ORDER BY created_at DESC, id DESC LIMIT %s"""
 _AGENT: Final = """
 SELECT team_id AS team, agent_id, attempt_id, task_id, orchestration_id, number, status, provider_status, api_version,
        run_id, url, model, branch, started_at, ended_at, seq AS sequence
@@ -119,24 +111,6 @@ class Queries:
         sequence, orchestration_id, view = rows[0]
         return FoundTask(sequence, orchestration_id, orjson.loads(view))
 
-    async def orchestrations(self, team: str, *, limit: int, cursor: str | None = None) -> Page:
-        """The team's orchestrations, newest first.
-
-        Args:
-            limit: how many at most.
-            cursor: a page's `next_cursor`.
-
-        Raises:
-            BadCursorError: it is not one.
-        """
-        if cursor is None:
-            rows = await self._rows(_FIRST_PAGE, (team, limit + 1))
-        else:
-            rows = await self._rows(_NEXT_PAGE, (team, *_read_cursor(cursor), limit + 1))
-        items = [orjson.loads(view) for _, _, view in rows[:limit]]
-        more = len(rows) > limit
-        return Page(items, _cursor(*rows[limit - 1][:2]) if more else None)
-
     async def find_agent(self, agent_id: str) -> AgentRow | None:
         """The agent of this id, whatever its team; the newest attempt, should several have had it."""
         return await self._agent(_AGENT, (agent_id,))
@@ -163,19 +137,3 @@ class Queries:
             return await cursor.fetchall()
 
         return await transact(self._pool, work)
-
-
-def _cursor(created_at: datetime, orchestration_id: str) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps([created_at, orchestration_id])).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> tuple[datetime, str]:
-    try:
-        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-        created_at, orchestration_id = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-        at = datetime.fromisoformat(created_at)
-    except (ValueError, TypeError, binascii.Error) as exc:
-        raise BadCursorError("not a cursor that a page gave") from exc
-    if at.tzinfo is None or not isinstance(orchestration_id, str) or "\0" in orchestration_id:
-        raise BadCursorError("not a cursor that a page gave")
-    return at, orchestration_id

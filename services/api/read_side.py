@@ -8,7 +8,16 @@ from psycopg.errors import UniqueViolation
 
 from services.api.archive import GENESIS, ArchiveRow, archive_tip, write_archive
 from services.api.guard import Checkpoint, LogMismatchError
-from services.api.projections import Change, Row, agent_rows, deleted_row, orchestration_row, task_rows
+from services.api.projections import (
+    Change,
+    Row,
+    agent_rows,
+    cost_rows,
+    deleted_row,
+    orchestration_row,
+    task_rows,
+    term_rows,
+)
 from services.api.storable import storable_json
 
 PROJECTION: Final = "read-side"
@@ -30,16 +39,27 @@ _NOTIFY: Final = "SELECT pg_notify(%s, %s)"
 
 # One parameter holds many rows as a JSON array: a statement for each table, whatever the number of rows.
 _ORCHESTRATIONS: Final = """
-INSERT INTO orchestrations AS old
+INSERT INTO orchestrations AS old (
+    team_id, id, seq, version, status, name, repository, ref, tags, created_by, created_at, updated_at, completed_at,
+    words, view)
 SELECT * FROM json_to_recordset(%s::json) AS new (
     team_id text, id text, seq bigint, version bigint, status text, name text, repository text, ref text,
-    tags text[], created_by text, created_at timestamptz, updated_at timestamptz, completed_at timestamptz, view json)
+    tags text[], created_by text, created_at timestamptz, updated_at timestamptz, completed_at timestamptz,
+    words text, view json)
 ON CONFLICT (team_id, id) DO UPDATE SET
     seq = excluded.seq, version = excluded.version, status = excluded.status, name = excluded.name,
     repository = excluded.repository, ref = excluded.ref, tags = excluded.tags, created_by = excluded.created_by,
     created_at = excluded.created_at, updated_at = excluded.updated_at, completed_at = excluded.completed_at,
-    view = excluded.view
+    words = excluded.words, view = excluded.view
 WHERE old.version < excluded.version"""
+_NEW_TERMS: Final = """
+INSERT INTO orchestration_terms
+SELECT * FROM json_to_recordset(%s::json) AS new (team_id text, term text, created_at timestamptz, id text)
+ON CONFLICT DO NOTHING"""
+_OLD_TERMS: Final = """
+DELETE FROM orchestration_terms AS held
+USING json_to_recordset(%s::json) AS old (team_id text, term text, created_at timestamptz, id text)
+WHERE (held.team_id, held.term, held.created_at, held.id) = (old.team_id, old.term, old.created_at, old.id)"""
 _TASKS: Final = """
 INSERT INTO tasks AS old
 SELECT * FROM json_to_recordset(%s::json) AS new (
@@ -70,6 +90,17 @@ _GONE_TASKS: Final = """
 DELETE FROM tasks AS old
 USING json_to_recordset(%s::json) AS gone (team_id text, id text)
 WHERE old.team_id = gone.team_id AND old.orchestration_id = gone.id"""
+
+_COSTS: Final = """
+INSERT INTO attempt_costs AS old
+SELECT * FROM json_to_recordset(%s::json) AS new (
+    team_id text, attempt_id text, task_id text, orchestration_id text, repository text, model text,
+    ended_at timestamptz, failed boolean, duration_ms bigint, cost numeric, seq bigint)
+ON CONFLICT (team_id, attempt_id) DO UPDATE SET
+    task_id = excluded.task_id, orchestration_id = excluded.orchestration_id, repository = excluded.repository,
+    model = excluded.model, ended_at = excluded.ended_at, failed = excluded.failed,
+    duration_ms = excluded.duration_ms, cost = excluded.cost, seq = excluded.seq
+WHERE old.seq < excluded.seq"""
 
 
 class FencedError(Exception):
@@ -153,6 +184,8 @@ class ReadSide:
                 await self._send(_AGENTS, [row for change in changes for row in agent_rows(change)])
                 await self._send(_GONE, gone)
                 await self._send(_GONE_TASKS, gone)
+                await self._send(_COSTS, [row for change in changes for row in cost_rows(change)])
+                await self._write_terms(changes)
                 await self._connection.execute(_NOTIFY, (CHANNEL, str(after.sequence)))
         self._tip = archive[-1].sha256
 
@@ -168,6 +201,11 @@ class ReadSide:
         cursor = await self._connection.execute(_MOVE_CHECKPOINT, values)
         if cursor.rowcount != 1:
             raise FencedError(f"the checkpoint is not at {before.sequence} any more")
+
+    async def _write_terms(self, changes: Sequence[Change]) -> None:
+        both = [term_rows(change) for change in changes]
+        await self._send(_OLD_TERMS, [row for _, old in both for row in old])
+        await self._send(_NEW_TERMS, [row for new, _ in both for row in new])
 
     async def _send(self, statement: str, rows: Iterable[Row]) -> None:
         for array in json_arrays(rows):

@@ -228,6 +228,12 @@ class OrchestrationReader:
             return None, owner
         return (row if row.sequence >= self._newest.of(team, row.orchestration_id) else None), row.orchestration_id
 
+    async def wait_current(self, team: str) -> None:
+        """Return once the rows show all that this process has heard of the team, or after the time for it."""
+        newest = self._newest.of_team(team)
+        if newest > self._checkpoint.current and not await self._checkpoint.wait_for(newest, self._visible_seconds):
+            _log.warning("The rows are behind the log", extra={"sequence": newest})
+
     async def _fold_task(self, team: str, orchestration_id: str, task_id: str) -> ShownTask | None:
         state, sequence = await self._state(team, orchestration_id)
         task = state.tasks.get(task_id) if state else None

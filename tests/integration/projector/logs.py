@@ -25,6 +25,8 @@ _TABLES = {
     "orchestrations": "team_id, id",
     "tasks": "team_id, id",
     "agents": "team_id, attempt_id",
+    "orchestration_terms": "team_id, term, created_at, id",
+    "attempt_costs": "team_id, attempt_id",
 }
 
 

@@ -1,0 +1,110 @@
+"""The statements that lists are read with. Whatever the filters, each looks at no more than `REACH` candidates.
+
+Candidates come from an index in the order of the list, as many as are needed, and each is then decided on its own row.
+The shape is forced by `LATERAL … LIMIT 1`, for the planner cannot know how rare a combination of filters is, and where
+it guesses wrong it reads a table from end to end.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+REACH: Final = 2000
+"""Candidates that one page looks at, at most: some 10 ms of work."""
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """The order of a list: by a moment, then by the id."""
+
+    column: str
+    descending: bool
+
+    @property
+    def by(self) -> str:
+        way = "DESC" if self.descending else "ASC"
+        return f"{self.column} {way}, id {way}"
+
+    @property
+    def beyond(self) -> str:
+        return f"({self.column}, id) {'<' if self.descending else '>'} (%(at)s, %(id)s)"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where candidates come from: the parts of an index named by conditions that each stand for one range of it."""
+
+    table: str
+    parts: tuple[str, ...]
+
+
+def everything() -> Source:
+    return Source("orchestrations", ("true",))
+
+
+def under_terms(names: Sequence[str]) -> Source:
+    """`names`: of the parameters that hold the terms."""
+    return Source("orchestration_terms", tuple(f"term = %({name})s" for name in names))
+
+
+def under_beginning() -> Source:
+    """All terms that begin with the parameter `lowest`; in no order."""
+    return Source("orchestration_terms", ("term >= %(lowest)s AND term < %(highest)s",))
+
+
+def with_column(column: str, names: Sequence[str]) -> Source:
+    return Source("orchestrations", tuple(f"{column} = %({name})s" for name in names))
+
+
+def count(sources: Sequence[tuple[Source, str]]) -> str:
+    """How many candidates each source has within a condition, `REACH` + 1 standing for more than `REACH`."""
+    return "\nUNION ALL ".join(
+        f"SELECT {place}, (SELECT count(*) FROM (SELECT 1 FROM {source.table}"
+        f" WHERE team_id = %(team)s AND ({' OR '.join(source.parts)}){within} LIMIT {REACH + 1}) AS some)"
+        for place, (source, within) in enumerate(sources)
+    )
+
+
+def walk(source: Source, sort: Sort, within: str, belongs: str) -> str:
+    """A page along a source that is in the order of the list.
+
+    Gives `(moment, id, view)` for at most `%(limit)s` rows. If there are fewer because `REACH` candidates have been
+    looked at, one more row without a view tells where the last of them stands.
+
+    Args:
+        within: a condition on candidates that stands for a range of the index: ` AND …`, or nothing.
+        belongs: the condition on the row `o` for being on the list.
+    """
+    near = "\n  UNION ALL\n  ".join(
+        f"(SELECT {sort.column}, id FROM {source.table} WHERE team_id = %(team)s AND {part}{within}"
+        f" ORDER BY {sort.by} LIMIT {REACH})"
+        for part in source.parts
+    )
+    near = f"SELECT {sort.column}, id FROM ({near}) AS parts ORDER BY {sort.by} LIMIT {REACH}"
+    return f"""
+WITH page AS MATERIALIZED (
+  SELECT near.{sort.column}, near.id, found.view
+  FROM ({near}) AS near CROSS JOIN LATERAL (
+    SELECT o.view::text AS view FROM orchestrations AS o
+    WHERE o.team_id = %(team)s AND o.id = near.id AND {belongs} LIMIT 1) AS found
+  ORDER BY near.{sort.by.replace(" id", " near.id")} LIMIT %(limit)s
+)
+SELECT {sort.column}, id, view FROM page
+UNION ALL
+SELECT {sort.column}, id, NULL FROM ({near} OFFSET {REACH - 1}) AS last
+WHERE (SELECT count(*) FROM page) < %(limit)s
+ORDER BY {sort.by}"""
+
+
+def gather(source: Source, sort: Sort, within: str, belongs: str) -> str:
+    """A page out of all candidates of a source that has few; gives what `walk` gives."""
+    return f"""
+SELECT found.{sort.column}, found.id, found.view
+FROM (SELECT DISTINCT id FROM {source.table}
+      WHERE team_id = %(team)s AND ({" OR ".join(source.parts)}){within}) AS near
+CROSS JOIN LATERAL (
+  SELECT o.created_at, o.updated_at, o.id, o.view::text AS view FROM orchestrations AS o
+  WHERE o.team_id = %(team)s AND o.id = near.id AND {belongs} LIMIT 1) AS found
+ORDER BY {sort.by} LIMIT %(limit)s"""
