@@ -9,7 +9,7 @@ from typing import Any
 
 from shared.domain.events import Failure, OrchestrationStatus, TaskStatus
 from shared.domain.readiness import Waiting, waiting_for
-from shared.domain.state import Attempt, Orchestration, Task
+from shared.domain.state import Attempt, Orchestration, Runs, Task
 
 View = dict[str, Any]
 
@@ -37,6 +37,8 @@ def orchestration_view(state: Orchestration) -> View:
         "max_cost": spec.max_cost,
         "start_at": _time(spec.start_at),
         "schedule": spec.schedule.model_dump() if spec.schedule else None,
+        "schedule_id": state.schedule_id,
+        "runs": _runs_view(state.runs) if state.runs else None,
         "tags": list(spec.tags),
         "metadata": spec.metadata,
         "created_by": state.created_by,
@@ -53,6 +55,10 @@ def orchestration_view(state: Orchestration) -> View:
         "completed_at": _time(state.ended_at),
         "version": state.version,
     }
+
+
+def _runs_view(runs: Runs) -> View:
+    return {"count": runs.count, "last_id": runs.last_id, "last_at": _time(runs.last_at)}
 
 
 def task_view(state: Orchestration, task: Task) -> View:

@@ -64,6 +64,15 @@ class OrchestrationCreated(PublicData):
     tasks: tuple[PublicTask, ...]
 
 
+class ScheduleFired(PublicData):
+    """The schedule came due; the orchestration `run_id` is created for it."""
+
+    name: ClassVar[str] = "schedule.fired"
+    run_id: str
+    due_at: datetime
+    skipped: int
+
+
 class OrchestrationActivated(PublicData):
     name: ClassVar[str] = "orchestration.activated"
     status: Literal[OrchestrationStatus.ACTIVE] = OrchestrationStatus.ACTIVE
@@ -239,6 +248,7 @@ class AgentDeleted(PublicData):
 
 PUBLIC_EVENTS: Sequence[type[PublicData]] = (
     OrchestrationCreated,
+    ScheduleFired,
     OrchestrationActivated,
     OrchestrationUpdated,
     OrchestrationPaused,

@@ -35,7 +35,8 @@ _Task = (
     | ev.TaskCancelled
 )
 _Hidden = (
-    ev.AttemptWaiting
+    ev.ScheduledRunCreated
+    | ev.AttemptWaiting
     | ev.AttemptWithdrawn
     | ev.AttemptStarted
     | ev.AttemptStopRequested
@@ -138,6 +139,10 @@ def public_data(orchestration_id: str, event: ev.OrchestrationEvent) -> contract
     match event:
         case ev.OrchestrationCreated():
             return _created(event)
+        case ev.ScheduleFired():
+            return contract.ScheduleFired(
+                orchestration_id=orchestration_id, run_id=event.run_id, due_at=event.due_at, skipped=event.skipped
+            )
         case ev.OrchestrationActivated():
             return contract.OrchestrationActivated(orchestration_id=orchestration_id)
         case ev.OrchestrationUpdated(changed=changed):

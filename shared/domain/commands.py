@@ -48,6 +48,7 @@ class CreateOrchestration(Command):
     tasks: tuple[TaskSpec, ...]
     warnings: tuple[str, ...] = ()
     activate: bool = False
+    schedule_id: str | None = None
 
 
 class ActivateOrchestration(Command):
@@ -165,6 +166,21 @@ class Tick(Command):
     type: ClassVar[str] = "orchestration.tick"
 
 
+class FireSchedule(Command):
+    """The schedule has come due at `due_at`, for the last of `skipped` + 1 times since it was looked at."""
+
+    type: ClassVar[str] = "schedule.fire"
+    due_at: datetime
+    skipped: int = 0
+
+
+class RecordScheduledRun(Command):
+    """The orchestration of a firing exists."""
+
+    type: ClassVar[str] = "schedule.record_run"
+    run_id: str
+
+
 class StartAttempt(Command):
     """The launcher holds a slot and is about to create the agent under `agent_id`."""
 
@@ -241,7 +257,16 @@ UserCommand = (
 """What users may ask for."""
 
 ServiceCommand = (
-    Tick | NoteWaiting | StartAttempt | RecordAgent | RejectAttempt | ObserveAgent | ExpireAttempt | RecordAgentDeleted
+    Tick
+    | FireSchedule
+    | RecordScheduledRun
+    | NoteWaiting
+    | StartAttempt
+    | RecordAgent
+    | RejectAttempt
+    | ObserveAgent
+    | ExpireAttempt
+    | RecordAgentDeleted
 )
 """What the services tell of their work."""
 

@@ -188,6 +188,25 @@ class OrchestrationCreated(Event):
     spec: OrchestrationSpec
     tasks: tuple[TaskSpec, ...]
     warnings: tuple[str, ...] = ()
+    schedule_id: str | None = None
+    """The orchestration whose schedule this is a run of."""
+
+
+class ScheduleFired(Event):
+    """The schedule came due at `due_at`; an orchestration is to be created for it, under `run_id`.
+
+    `skipped` counts the times before it at which nothing ran here; they are not made up for.
+    """
+
+    type: ClassVar[str] = "schedule.fired"
+    run_id: str
+    due_at: datetime
+    skipped: int = 0
+
+
+class ScheduledRunCreated(Event):
+    type: ClassVar[str] = "schedule.run_created"
+    run_id: str
 
 
 class OrchestrationActivated(Event):
@@ -441,6 +460,8 @@ class OrchestrationFailed(Event):
 
 OrchestrationEvent = (
     OrchestrationCreated
+    | ScheduleFired
+    | ScheduledRunCreated
     | OrchestrationActivated
     | OrchestrationUpdated
     | OrchestrationPaused

@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from shared.domain import attempts, lifecycle, task_commands
+from shared.domain import attempts, lifecycle, schedule, task_commands
 from shared.domain import commands as cmd
 from shared.domain.commands import Deciding
 from shared.domain.draft import Draft
@@ -69,6 +69,10 @@ def _learned(draft: Draft, command: cmd.ServiceCommand) -> None:
     match command:
         case cmd.Tick():
             lifecycle.tick(draft)
+        case cmd.FireSchedule():
+            schedule.fire(draft, command)
+        case cmd.RecordScheduledRun():
+            schedule.record_run(draft, command)
         case cmd.NoteWaiting():
             attempts.note_waiting(draft, command)
         case cmd.StartAttempt():

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from shared.domain.events import Level
+from shared.domain.events import Level, Schedule
 from shared.domain.readiness import next_due
+from shared.domain.schedule import is_scheduled
 from shared.domain.state import Attempt, Orchestration, Phase
 
 
@@ -22,6 +23,21 @@ class WakeAt:
     """A timer looks at the orchestration again at `due_at`."""
 
     due_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class KeepSchedule:
+    """A timer looks at the orchestration at the first time behind `after` that the schedule names."""
+
+    schedule: Schedule
+    after: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRun:
+    """The orchestration of a firing exists."""
+
+    run_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +73,7 @@ class FreeSlot:
     attempt_id: str
 
 
-Action = Launch | WakeAt | Watch | StopAgent | DeleteAgent | FreeSlot
+Action = Launch | WakeAt | KeepSchedule | CreateRun | Watch | StopAgent | DeleteAgent | FreeSlot
 
 
 def plan(state: Orchestration) -> list[Action]:
@@ -69,7 +85,17 @@ def plan(state: Orchestration) -> list[Action]:
     due = next_due(state)
     if due is not None:
         actions.append(WakeAt(due))
+    actions.extend(_for_schedule(state))
     return actions
+
+
+def _for_schedule(state: Orchestration) -> Iterator[Action]:
+    if state.runs is None:
+        return
+    if is_scheduled(state) and state.spec.schedule is not None:
+        yield KeepSchedule(state.spec.schedule, state.runs.after)
+    for run_id, _ in state.runs.open:
+        yield CreateRun(run_id)
 
 
 def _for_attempt(attempt: Attempt) -> Iterator[Action]:

@@ -130,6 +130,18 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class Runs:
+    """What a schedule has led to. `open` are the runs, with their times, that are not known to be created yet."""
+
+    after: datetime
+    """The schedule comes due behind this."""
+    count: int = 0
+    last_id: str | None = None
+    last_at: datetime | None = None
+    open: tuple[tuple[str, datetime], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Orchestration:
     """The aggregate. `tasks` is in the order in which they run; `version` is the number of events so far."""
 
@@ -143,6 +155,10 @@ class Orchestration:
     status: OrchestrationStatus = OrchestrationStatus.PENDING
     version: int = 0
     warnings: tuple[str, ...] = ()
+    schedule_id: str | None = None
+    """The orchestration whose schedule this is a run of."""
+    runs: Runs | None = None
+    """Of its own schedule, if it has one."""
     activated_at: datetime | None = None
     pause_mode: PauseMode | None = None
     idle_since: datetime | None = None
