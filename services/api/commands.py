@@ -25,7 +25,8 @@ _CONNECT_SECONDS: Final = 2.0
 """A broker that restarts is back by then; without a connection nothing is sent, so a refusal is certain."""
 
 NOT_SENT: Final = "not sent"
-"""An `outcome` of 503: this request has sent nothing."""
+UNKNOWN: Final = "unknown"
+"""The `outcome` of a 503: this request has sent nothing, or what it has sent may still be carried out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ class CommandClient:
         except PublishUnavailableError as exc:
             raise unavailable(
                 "the message broker did not confirm the command; it may still be carried out",
-                outcome="unknown",
+                outcome=UNKNOWN,
                 orchestrationId=asked.orchestration_id,
             ) from exc
 
@@ -115,7 +116,7 @@ class CommandClient:
         deadline = asyncio.get_running_loop().time() + _CONNECT_SECONDS
         while not self._nc.is_connected:
             if asyncio.get_running_loop().time() > deadline:
-                raise unavailable("the message broker does not answer; nothing was done", outcome=NOT_SENT)
+                raise unavailable("the message broker does not answer; this request has sent nothing", outcome=NOT_SENT)
             await asyncio.sleep(0.05)
 
     async def _on_reply(self, message: Msg) -> None:

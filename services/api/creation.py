@@ -5,7 +5,7 @@ from typing import Any
 
 from services.api.links import Outline, dependencies, order
 from services.api.problems import InvalidRequestError, Problem
-from services.api.schemas import CreateRequest, TaskRequest, check_create
+from services.api.schemas import BulkRequest, CreateRequest, RequestT, TaskRequest, check_bulk, check_create
 from shared.domain.commands import CreateOrchestration
 from shared.domain.events import OrchestrationSpec, Schedule, TaskSpec
 from shared.domain.ids import derive_id
@@ -22,7 +22,16 @@ def read_create(body: Any, known_models: Collection[str], *, allow_private_webho
     Raises:
         InvalidRequestError: names everything that is wrong.
     """
-    request, problems = check_create(body, allow_private_webhooks=allow_private_webhooks)
+    return _accepted(check_create(body, allow_private_webhooks=allow_private_webhooks), body, known_models)
+
+
+def read_bulk(body: Any, known_models: Collection[str], *, allow_private_webhooks: bool) -> BulkRequest:
+    """Like `read_create`, for what all repositories share."""
+    return _accepted(check_bulk(body, allow_private_webhooks=allow_private_webhooks), body, known_models)
+
+
+def _accepted(checked: tuple[RequestT | None, list[Problem]], body: Any, known_models: Collection[str]) -> RequestT:
+    request, problems = checked
     problems += _model_problems(body, known_models)
     if request is None or problems:
         raise InvalidRequestError(problems)

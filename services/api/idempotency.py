@@ -46,7 +46,7 @@ from fastapi import Depends, Header, Request
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
-from services.api.commands import NOT_SENT
+from services.api.commands import NOT_SENT, UNKNOWN
 from services.api.errors import ApiError, unavailable
 from services.api.idempotency_store import Answer, Claim, IdempotencyStore
 from services.api.problems import InvalidRequestError, problem
@@ -197,7 +197,7 @@ class Idempotency:
                 await self._forget(keyed)
             elif begun_before and exc.metadata.get("outcome") == NOT_SENT:
                 # This request sent nothing; what an earlier one sent may still be carried out.
-                raise unavailable("the message broker does not answer", outcome="unknown") from exc
+                raise unavailable("the message broker does not answer", outcome=UNKNOWN) from exc
             raise
         return Answer(response.status_code, bytes(response.body), response.headers.get("Location"))
 

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from services.api.schemas import CreateRequest
+from services.api.schemas import BulkRepository, BulkRequest, CreateRequest
 
 _TAGS = [
     {"name": "orchestrations", "description": "Programmes of coding work on cloud agents."},
@@ -23,10 +23,11 @@ def document(app: FastAPI) -> dict[str, Any]:
         schema = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes, tags=_TAGS
         )
-        request = CreateRequest.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas = schema.setdefault("components", {}).setdefault("schemas", {})
-        schemas.update(request.pop("$defs", {}))
-        schemas[CreateRequest.__name__] = request
+        for model in (CreateRequest, BulkRepository, BulkRequest):
+            request = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(request.pop("$defs", {}))
+            schemas[model.__name__] = request
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
         _drop_framework_errors(schema["paths"])

@@ -1,5 +1,6 @@
 """What is wrong with a request, field by field."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -8,6 +9,7 @@ Code = Literal["MISSING_REQUIRED_FIELD", "INVALID_REPOSITORY", "INVALID_TASK", "
 
 _MOST_NAMED: Final = 100
 _LONGEST_NAME: Final = 200
+_REPOSITORY: Final = re.compile(r"repository|repositories\[[0-9]+\](\.repository)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ def code_for(field: str) -> Code:
     """The code of a wrong value at `field`."""
     if field.startswith("tasks["):
         return "INVALID_TASK"
-    return "INVALID_REPOSITORY" if field == "repository" else "INVALID_REQUEST"
+    return "INVALID_REPOSITORY" if _REPOSITORY.fullmatch(field) else "INVALID_REQUEST"
 
 
 def problem(field: str, message: str) -> Problem:

@@ -140,6 +140,33 @@ class StatisticsShape(BaseModel):
     totalCost: float
 
 
+class ErrorBody(BaseModel):
+    code: str
+    message: str
+    statusCode: int
+    metadata: dict[str, JsonValue] = Field(description="`requestId`, and details such as `fields`")
+
+
+class BulkItemShape(BaseModel):
+    """What became of one repository of a bulk request. `outcome` is there where the decision is not known."""
+
+    repository: str | None = Field(description="as the request names it")
+    status: int = Field(description="201 created, 400 refused, 202 and 503 not decided yet")
+    id: str | None = Field(default=None, description="of the orchestration, also where it is still to come")
+    orchestration: OrchestrationShape | None = None
+    outcome: Literal["unknown", "not sent"] | None = None
+    error: ErrorBody | None = None
+
+
+class BulkShape(BaseModel):
+    """One item for each repository, in the order given."""
+
+    items: list[BulkItemShape]
+    created: int
+    failed: int = Field(description="refused; the others are not concerned")
+    undecided: int = Field(description="not known yet: send the request again with its Idempotency-Key")
+
+
 class DetailShape(BaseModel):
     """An orchestration with everything about it."""
 
@@ -204,13 +231,6 @@ class ActionShape(BaseModel):
 
 class ReceivedShape(BaseModel):
     received: Literal[True]
-
-
-class ErrorBody(BaseModel):
-    code: str
-    message: str
-    statusCode: int
-    metadata: dict[str, JsonValue] = Field(description="`requestId`, and details such as `fields`")
 
 
 class ErrorShape(BaseModel):

@@ -1,8 +1,8 @@
 """The requests that the API takes, field by field, and every problem that one can have."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 from zoneinfo import available_timezones
 
 import orjson
@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    SkipValidation,
     StringConstraints,
     ValidationError,
     ValidationInfo,
@@ -28,6 +29,7 @@ from services.api.problems import Problem, path, problem
 from shared.domain.events import Complexity, Level
 
 MAX_TASKS: Final = 50
+MAX_REPOSITORIES: Final = 100
 _METADATA_BYTES: Final = 16 * 1024
 _DEPTH: Final = 32  # well below what encoding and the database can take
 _SERVER_SET: Final = frozenset(
@@ -142,6 +144,9 @@ DependsOn = Annotated[
 ]
 
 
+RequestT = TypeVar("RequestT", bound="Strict")
+
+
 class Strict(BaseModel):
     """Nothing is converted, nothing unknown is taken; each field is known by its camelCase and snake_case name."""
 
@@ -170,10 +175,33 @@ class ScheduleRequest(Strict):
     timezone: Annotated[str, AfterValidator(_timezone)] = "UTC"
 
 
-class CreateRequest(Strict):
-    """What is to be done in which repository."""
+class _InOneRepository(Strict):
+    repository: Repository
+
+
+class BulkRepository(Strict):
+    """One of many repositories, with what differs from the others."""
 
     repository: Repository
+    ref: Ref | None = Field(default=None, description="instead of the `ref` of all")
+    name: Annotated[str, _text(0, 200)] | None = Field(default=None, description="instead of the `name` of all")
+
+
+class _InManyRepositories(Strict):
+    # Not validated here but each by itself, so that one that is wrong does not stop the others.
+    repositories: Annotated[
+        list[SkipValidation[str | BulkRepository]],
+        Field(
+            min_length=1,
+            max_length=MAX_REPOSITORIES,
+            examples=[["acme/shop", {"repository": "acme/blog", "ref": "develop"}]],
+        ),
+    ]
+
+
+class Work(Strict):
+    """What is to be done, wherever it is."""
+
     ref: Ref = "main"
     tasks: Annotated[list[TaskRequest], Field(min_length=1, max_length=MAX_TASKS)]
     name: Annotated[str, _text(0, 200)] | None = None
@@ -196,6 +224,20 @@ class CreateRequest(Strict):
     activate: bool = False
 
 
+class CreateRequest(Work, _InOneRepository):
+    """What is to be done in which repository."""
+
+
+class BulkRequest(Work, _InManyRepositories):
+    """What is to be done in each of many repositories."""
+
+    def of(self, one: BulkRepository) -> CreateRequest:
+        """The request for one of them."""
+        work = {name: getattr(self, name) for name in Work.model_fields}
+        own = {name: value for name, value in one if value is not None}
+        return CreateRequest.model_construct(**(work | own))  # all of it is checked
+
+
 def check_create(body: Any, *, allow_private_webhooks: bool) -> tuple[CreateRequest | None, list[Problem]]:
     """Read a request to create an orchestration, and everything that is wrong with it.
 
@@ -206,22 +248,63 @@ def check_create(body: Any, *, allow_private_webhooks: bool) -> tuple[CreateRequ
     Returns:
         The request, None when there are problems.
     """
-    problems = list(_content_problems(body))
+    return _check(CreateRequest, body, allow_private_webhooks)
+
+
+def check_bulk(body: Any, *, allow_private_webhooks: bool) -> tuple[BulkRequest | None, list[Problem]]:
+    """Like `check_create`, for what all repositories share; see `check_repository` for each of them."""
+    return _check(BulkRequest, body, allow_private_webhooks, apart="repositories")
+
+
+def check_repository(value: Any, index: int) -> tuple[BulkRepository | None, list[Problem]]:
+    """Read one of the `repositories`, at `index`: the name of one, or an object."""
+    place = ("repositories", index)
+    if not isinstance(value, str | dict):
+        return None, [problem(path(place), "must be a string or a JSON object")]
+    problems = list(_content_problems(value, place))
     if problems:
         return None, problems
-    request: CreateRequest | None = None
     try:
-        request = CreateRequest.model_validate(body, context={"allow_private_webhooks": allow_private_webhooks})
+        return BulkRepository.model_validate({"repository": value} if isinstance(value, str) else value), []
     except ValidationError as exc:
-        problems += [_problem(error) for error in exc.errors(include_url=False, include_input=False)]
+        found = exc.errors(include_url=False, include_input=False)
+        within = len(place) if isinstance(value, str) else None
+        return None, [_problem(BulkRepository, error, place, within) for error in found]
+
+
+def check_part(
+    model: type[RequestT], body: Any, standing: Mapping[str, Any], *, allow_private_webhooks: bool = False
+) -> tuple[RequestT | None, list[Problem]]:
+    """Like `check_create`, for changes to what there is: `standing` are its values where rules bind several fields."""
+    return _check(model, body, allow_private_webhooks, standing=standing)
+
+
+def _check(
+    model: type[RequestT],
+    body: Any,
+    allow_private_webhooks: bool,
+    apart: str | None = None,
+    standing: Mapping[str, Any] | None = None,
+) -> tuple[RequestT | None, list[Problem]]:
+    """`apart` names a field whose content is looked at elsewhere, `standing` holds where the body says nothing."""
+    looked_at = {key: value for key, value in body.items() if key != apart} if isinstance(body, dict) else body
+    problems = list(_content_problems(looked_at))
+    if problems:
+        return None, problems
+    request: RequestT | None = None
+    try:
+        request = model.model_validate(body, context={"allow_private_webhooks": allow_private_webhooks})
+    except ValidationError as exc:
+        problems += [_problem(model, error) for error in exc.errors(include_url=False, include_input=False)]
     if isinstance(body, dict):
-        problems += _across_fields(body, {problem.field for problem in problems})
+        kept = {name: value for name, value in (standing or {}).items() if to_camel(name) not in body}
+        problems += _across_fields({**kept, **body}, {problem.field for problem in problems})
     return (None if problems else request), problems
 
 
-def _content_problems(body: Any) -> Iterator[Problem]:
+def _content_problems(body: Any, within: tuple[str | int, ...] = ()) -> Iterator[Problem]:
     """What no field may hold: NUL, which the database does not store, and nesting without end."""
-    stack: list[tuple[tuple[str | int, ...], Any]] = [((), body)]
+    stack: list[tuple[tuple[str | int, ...], Any]] = [(within, body)]
     while stack:
         place, value = stack.pop()
         if len(place) > _DEPTH:
@@ -258,22 +341,26 @@ def _given(body: dict[str, Any], name: str) -> tuple[str, Any]:
     return spelling, body.get(spelling)
 
 
-def _problem(error: ErrorDetails) -> Problem:
-    field = path(error["loc"])
+def _problem(
+    model: type[BaseModel], error: ErrorDetails, place: tuple[str | int, ...] = (), shown: int | None = None
+) -> Problem:
+    """A problem of `model`, which stands at `place`; of the whole address `shown` parts are told."""
+    field = path((*place, *error["loc"])[:shown])
     kind = error["type"]
     if kind == "missing":
         return Problem(field, "is required", "MISSING_REQUIRED_FIELD")
     if kind == "extra_forbidden":
-        return problem(field, _why_unknown(error["loc"]))
+        return problem(field, _why_unknown(model, error["loc"]))
     if kind == "model_type":
         return problem(field, "must be a JSON object")
     message = error["msg"]
     return problem(field, message[0].lower() + message[1:])
 
 
-def _why_unknown(place: tuple[int | str, ...]) -> str:
+def _why_unknown(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
     name = str(place[-1])
-    model: type[BaseModel] = TaskRequest if len(place) == 3 and place[0] == "tasks" else CreateRequest
+    if len(place) == 3 and place[0] == "tasks":
+        model = TaskRequest
     if name in model.model_fields:
         return f"is given twice, also as {to_camel(name)}"
     snake = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)

@@ -72,6 +72,17 @@ CREATE_EXAMPLE: Final = {
     ],
     "activate": True,
 }
+BULK_EXAMPLE: Final = {
+    "repositories": ["acme/shop", {"repository": "acme/blog", "ref": "develop", "name": "Licence of the blog"}],
+    "name": "Licence",
+    "tasks": [
+        {
+            "title": "Add the licence",
+            "description": "Add a LICENSE file with the MIT licence and name it in the README.",
+            "complexity": "simple",
+        }
+    ],
+}
 ACTION_EXAMPLE: Final = {
     "id": "0b0e8c0a-2d3c-4a54-9f0e-7d1f2f6f3f11",
     "status": "ACTIVE",

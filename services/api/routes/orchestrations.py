@@ -1,21 +1,22 @@
 """Orchestrations: create, activate, list."""
 
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from services.api.auth import Reader, Writer
+from services.api.auth import Writer
 from services.api.bodies import read_json
+from services.api.bulk import BulkPlan, carry_out_bulk, plan_bulk
 from services.api.created import Outcome, Planned, carry_out
 from services.api.creation import create_command, read_create
 from services.api.idempotency import Once, RequestIds
 from services.api.parts import Parts, TheParts
 from services.api.responses import (
     ActionShape,
+    BulkShape,
     CreatedShape,
     Json,
-    OrchestrationsPage,
 )
 from services.api.routes.answers import (
     NOT_DECIDED,
@@ -24,11 +25,9 @@ from services.api.routes.answers import (
     action,
     found,
     orchestration_address,
-    page,
-    refuse_unknown_parameters,
     send_command,
 )
-from services.api.routes.documented import ACTION_EXAMPLE, AUTH_CODES, CREATE_EXAMPLE, errors
+from services.api.routes.documented import ACTION_EXAMPLE, AUTH_CODES, BULK_EXAMPLE, CREATE_EXAMPLE, errors
 from shared.domain.commands import ActivateOrchestration
 
 router = APIRouter(prefix="/api/orchestrations", tags=["orchestrations"])
@@ -45,17 +44,12 @@ _CREATE_ERRORS: Final = errors(
     "IDEMPOTENCY_CONFLICT",
 )
 _ACTION_ERRORS: Final = errors(*AUTH_CODES, "ORCHESTRATION_NOT_FOUND", "INVALID_STATE_TRANSITION", "ALREADY_COMPLETED")
-_CREATE_BODY: Final[dict[str, Any]] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {"$ref": "#/components/schemas/CreateRequest"},
-                "example": CREATE_EXAMPLE,
-            }
-        },
-    }
-}
+
+
+def _body(schema: str, example: dict[str, Any]) -> dict[str, Any]:
+    """What the document says of a body that is read by hand."""
+    content = {"schema": {"$ref": f"#/components/schemas/{schema}"}, "example": example}
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
 
 
 @router.post(
@@ -68,7 +62,7 @@ _CREATE_BODY: Final[dict[str, Any]] = {
         202: {"model": ActionShape, "description": STILL_TO_COME},
         **_CREATE_ERRORS,
     },
-    openapi_extra=_CREATE_BODY,
+    openapi_extra=_body("CreateRequest", CREATE_EXAMPLE),
 )
 async def create(request: Request, principal: Writer, parts: TheParts, once: Once) -> Response:
     """Takes every field in camelCase and in snake_case. Unknown fields are refused."""
@@ -91,6 +85,43 @@ async def create(request: Request, principal: Writer, parts: TheParts, once: Onc
         return await _created(parts, planned, outcome)
 
     return await once.answer(principal.team, body, Planned, plan, act)
+
+
+@router.post(
+    "/bulk",
+    operation_id="createOrchestrations",
+    summary="Create one orchestration in each of many repositories",
+    status_code=200,
+    responses={
+        200: {"model": BulkShape, "description": "Every repository is decided: created, or refused."},
+        202: {"model": BulkShape, "description": "Some are not decided yet; send it again with its Idempotency-Key."},
+        **_CREATE_ERRORS,
+    },
+    openapi_extra=_body("BulkRequest", BULK_EXAMPLE),
+)
+async def create_many(request: Request, principal: Writer, parts: TheParts, once: Once) -> Response:
+    """Takes the fields of a single create, with `repositories` instead of `repository`.
+
+    A repository that is wrong is refused by itself, and so is one that comes twice with the same ref. What is wrong
+    in a field that all share refuses the whole. An item holds the orchestration without its tasks.
+    """
+    body = await read_json(request)
+
+    async def plan(ids: RequestIds) -> BulkPlan:
+        return plan_bulk(
+            body,
+            await parts.models.names(),
+            ids,
+            team=principal.team,
+            created_by=principal.name,
+            allow_private_webhooks=parts.settings.allow_private_webhooks,
+        )
+
+    async def act(planned: BulkPlan) -> Response:
+        answer, settled = await carry_out_bulk(parts, planned, request_id=request.state.request_id)
+        return Json(answer, 200) if settled else Json(answer, 202, {"Retry-After": "1"})
+
+    return await once.answer(principal.team, body, BulkPlan, plan, act)
 
 
 async def _created(parts: Parts, planned: Planned, outcome: Outcome) -> Response:
@@ -128,24 +159,3 @@ async def activate(request: Request, principal: Writer, orchestration_id: Orches
         return Json(pending, 202, {"Location": orchestration_address(orchestration_id)})
     await parts.reader.wait_visible(principal.team, orchestration_id, reply.sequence)
     return Json(action(orchestration_id, reply.status, "Activated" if reply.changed else "Already active"))
-
-
-@router.get(
-    "",
-    operation_id="listOrchestrations",
-    summary="List orchestrations, newest first",
-    responses={
-        200: {"model": OrchestrationsPage, "description": "One page."},
-        **errors("INVALID_REQUEST", *AUTH_CODES),
-    },
-)
-async def list_newest(
-    request: Request,
-    principal: Reader,
-    parts: TheParts,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[str | None, Query(max_length=500, description="a page's `nextCursor`")] = None,
-) -> Response:
-    refuse_unknown_parameters(request, {"limit", "cursor"})
-    newest = await parts.queries.orchestrations(principal.team, limit=limit, cursor=cursor)
-    return Json(page(newest.items, newest.next_cursor))

@@ -60,7 +60,7 @@ async def test_the_openapi_document_describes_every_route(api: Running) -> None:
     for path, _, operation in operations:
         assert operation["tags"]
         assert operation["summary"]
-        assert "422" not in operation["responses"]
+        assert "HTTPValidationError" not in str(operation["responses"].get("422"))
         if path.startswith("/api/orchestrations"):
             assert {"401", "403", "500", "503"} <= set(operation["responses"])
             assert operation["security"]
