@@ -15,10 +15,9 @@ from shared.rate_limit import Rate, SharedRateLimiter
 from shared.settings import ProviderSettings
 
 
-@asynccontextmanager
-async def open_provider(settings: ProviderSettings, nc: Client, clock: Clock) -> AsyncIterator[Provider]:
-    """The provider that the settings name; it is closed on leaving."""
-    limiter = SharedRateLimiter(
+def make_limiter(settings: ProviderSettings, nc: Client, clock: Clock) -> SharedRateLimiter:
+    """The limit of calls that all processes share."""
+    return SharedRateLimiter(
         JetStreamKeyValue(nc, LIMITS, budget=5.0),
         clock,
         {
@@ -27,12 +26,19 @@ async def open_provider(settings: ProviderSettings, nc: Client, clock: Clock) ->
             "list": Rate(settings.list_rate_per_minute),
         },
     )
+
+
+@asynccontextmanager
+async def open_provider(
+    settings: ProviderSettings, nc: Client, clock: Clock, limiter: SharedRateLimiter | None = None
+) -> AsyncIterator[Provider]:
+    """The provider that the settings name, within `limiter` or one of its own; it is closed on leaving."""
     provider = connect(
         settings.cursor_api_version,
         settings.cursor_api_url,
         settings.cursor_api_key.get_secret_value(),
         observe=observe_provider_call,
-        limiter=limiter,
+        limiter=limiter or make_limiter(settings, nc, clock),
     )
     try:
         yield provider

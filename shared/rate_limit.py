@@ -74,6 +74,15 @@ class SharedRateLimiter:
             await self._sleep(wait)
             left -= wait
 
+    async def wait(self, endpoint: str) -> float:
+        """Seconds until a call would be let through, as far as it can be told; takes no share."""
+        try:
+            entry = await self._bucket.get(endpoint)
+        except (PublishUnavailableError, PublishRefusedError):
+            return 0.0  # whoever calls is refused then, and told how long to wait
+        used_until = float(entry.value) if entry else 0.0
+        return max(0.0, used_until - self._now() - self._rates.get(endpoint, UNLIMITED).tolerance)
+
     async def throttled(self, endpoint: str, retry_after: float) -> None:
         """Nobody calls `endpoint` before `retry_after` seconds have passed."""
         _log.warning("The provider asks to hold back on %s for %.0f s", endpoint, retry_after)

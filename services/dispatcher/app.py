@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 
 from nats.aio.client import Client
 
@@ -34,7 +35,7 @@ from shared.jetstream.topology import (
 from shared.messages import Ticket
 from shared.observability.metrics import ConsumerMetrics
 from shared.process import Runtime, run
-from shared.provider_client import open_provider
+from shared.provider_client import make_limiter, open_provider
 from shared.system import RandomIds, SystemClock
 from shared.webhooks import WebhookKeys
 
@@ -53,7 +54,8 @@ async def build(settings: DispatcherSettings, runtime: Runtime) -> AsyncIterator
     clock, ids, nc = SystemClock(), RandomIds(), runtime.nc
     handler = CommandHandler(JetStreamEventLog(nc), clock, ids, policy=settings.retry_policy)
     bucket = JetStreamKeyValue(nc, SLOTS)
-    async with open_provider(settings, nc, clock) as provider, bucket.view() as view:
+    limiter = make_limiter(settings, nc, clock)
+    async with open_provider(settings, nc, clock, limiter) as provider, bucket.view() as view:
         slots = SlotPool(bucket, view, settings.max_concurrent_agents)
         reconciler = Reconciler(handler, JetStreamPublisher(nc), JetStreamTimers(nc), slots, provider)
         launcher = Launcher(
@@ -63,6 +65,7 @@ async def build(settings: DispatcherSettings, runtime: Runtime) -> AsyncIterator
             clock,
             settle=timedelta(seconds=settings.create_settle_seconds),
             webhook_for=_webhooks(settings),
+            create_wait=partial(limiter.wait, "create"),
         )
         commands = Commands(handler, _NatsAnswers(nc))
         timers = DueTimers(handler, clock, ids)

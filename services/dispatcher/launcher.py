@@ -1,9 +1,12 @@
-"""The launcher: a ticket becomes an agent, exactly one for each attempt, whatever crashes in between.
+"""The launcher: a ticket becomes an agent at work, exactly one for each attempt, whatever crashes in between.
 
 The attempt is committed as started, with the id or branch by which its agent can be found again, before the first
 request leaves. From then on an answer that never came is *unknown*, not failed: with an idempotent create the same
 request is repeated; without one the agent is looked for, and only after the settle time without a trace is the
 attempt given up, so that the next one cannot become a second agent of the same work.
+
+An attempt that continues an agent is sent as a follow-up. None is idempotent: one that was not answered is looked for,
+and sent again only after the settle time without a trace, so that no agent is told the same thing twice.
 """
 
 import asyncio
@@ -11,16 +14,18 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 
+from services.dispatcher.bringing_up import Certainty, Create, GoOn
 from services.dispatcher.slots import SlotPool
 from shared.command_handler import Cause, CommandHandler, Decided
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import AgentRequest, AgentSnapshot, Provider, WebhookTarget
-from shared.domain.commands import AnyCommand, RecordAgent, RejectAttempt, StartAttempt
-from shared.domain.events import Failure, OrchestrationStatus
-from shared.domain.orchestration import derive_id
-from shared.domain.prompt import agent_name, branch_name, build_prompt
+from shared.cursor.refusals import RATE_LIMIT_EXCEEDED
+from shared.domain.commands import AnyCommand, NoteWaiting, RecordAgent, RejectAttempt, StartAttempt
+from shared.domain.events import Continuation, Failure, OrchestrationStatus
+from shared.domain.ids import derive_id
+from shared.domain.prompt import agent_name, branch_name, build_prompt, follow_up_mark, follow_up_prompt
 from shared.domain.state import Attempt, Orchestration, Phase, Task
 from shared.jetstream.consumer import Delivery, Later, Poison
 from shared.messages import Ticket
@@ -34,44 +39,17 @@ _SLOT_PAUSE_SECONDS = 1.0
 _VERSION_PAUSE_SECONDS = 30.0
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
-# The provider's clock and ours may differ by this much when its list is searched for what we created.
-_CLOCK_MARGIN = timedelta(minutes=5)
-
-_FAILURE_CODES = {
-    "repository_access": "INVALID_REPOSITORY",
-    "repository_required": "INVALID_REPOSITORY",
-    "invalid_branch_name": "INVALID_REPOSITORY",
-    "invalid_model": "INVALID_MODEL",
-    "unauthorized": "INVALID_API_KEY",
-}
+# A shorter wait for the rate limit is not worth telling, and neither is that one changed by less.
+_WAIT_SECONDS = 1.0
+_WAIT_CHANGE_SECONDS = 15.0
+# While the rate limit is waited for, how often it is looked whether the attempt is still wanted.
+_LOOK_SECONDS = 5.0
 
 WebhookFor = Callable[[Ticket], WebhookTarget | None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """A started attempt whose agent is not known yet, with the request that creates it."""
-
-    attempt: Attempt
-    request: AgentRequest
-    is_unwanted: bool
-    """It is to be stopped, or its time is over: find out whether there is an agent, create none."""
-
-
-@dataclass(slots=True)
-class _Certainty:
-    """Whether a create may have taken effect without our knowing; `settled_at` is when its absence is proof."""
-
-    unknown: bool = False
-    settled_at: datetime | None = None
-    refusal: Failure | None = None
-    """Why the provider will create no agent; an earlier create may have made one nevertheless."""
-
-    def lose(self, settled_at: datetime) -> None:
-        self.unknown, self.settled_at = True, settled_at
-
-    def is_settled(self, now: datetime) -> bool:
-        return self.settled_at is None or self.settled_at <= now
+async def _no_limit() -> float:
+    return 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +60,7 @@ class Launcher:
         settle: how long after an unknown outcome a create may still take effect at the provider; must be longer
             than the create's own time limit.
         webhook_for: where the provider is to report to, None where it has no webhooks.
+        create_wait: seconds until the shared rate limit lets a create through, 0 for none.
     """
 
     handler: CommandHandler
@@ -90,6 +69,7 @@ class Launcher:
     clock: Clock
     settle: timedelta
     webhook_for: WebhookFor
+    create_wait: Callable[[], Awaitable[float]] = _no_limit
     chance: random.Random = field(default_factory=random.Random)
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
@@ -118,12 +98,17 @@ class Launcher:
             )
         if not await self.slots.acquire(ticket, attempt.priority, attempt.queued_at, within=_SLOT_WAIT_SECONDS):
             raise Later(_SLOT_PAUSE_SECONDS, "no slot is free")
-        certainty = _Certainty()
+        found = await self._wait_for_limit(ticket, found)
+        if found is None:
+            await self.slots.release(ticket)
+            return
+        task, attempt = found
+        certainty = Certainty(self.clock, self.settle)
         started = await self._start(ticket, task, attempt) if attempt.phase is Phase.QUEUED else None
         # Whoever did not start the attempt itself has to assume that a create is on its way.
         if started is None or not started.events:
-            _log.info("The attempt was started before, the outcome of its create is unknown")
-            certainty.lose(self.clock.now() + self.settle)
+            _log.info("The attempt was started before, the outcome of its request is unknown")
+            certainty.lose()
             state = await self._load(ticket)  # it may have ended while a slot was waited for
         else:
             state = started.state
@@ -132,73 +117,78 @@ class Launcher:
     async def _load(self, ticket: Ticket) -> Orchestration | None:
         return (await self.handler.load(ticket.team, ticket.orchestration_id)).state
 
+    async def _wait_for_limit(self, ticket: Ticket, found: tuple[Task, Attempt] | None) -> tuple[Task, Attempt] | None:
+        """The attempt once the rate limit lets a create through, None when it is not to be launched any more.
+
+        Until then it is not started, so that it shows what it waits for, and a pause costs nothing.
+        """
+        while found is not None and found[1].phase is Phase.QUEUED:
+            wait = await self.create_wait()
+            if wait <= _WAIT_SECONDS:
+                break
+            await self._note_waiting(ticket, found[1], wait)
+            await self.sleep(min(wait, _LOOK_SECONDS))
+            found = _open(await self._load(ticket), ticket)
+        return found
+
+    async def _note_waiting(self, ticket: Ticket, attempt: Attempt, wait: float) -> None:
+        """Tell why there is no agent yet, unless that is known; what changes every second would fill the log."""
+        until = self.clock.now() + timedelta(seconds=wait)
+        known = attempt.delay.until if attempt.delay and attempt.delay.reason == "rate_limit" else None
+        if known is not None and abs(until - known) <= timedelta(seconds=_WAIT_CHANGE_SECONDS):
+            return
+        command = NoteWaiting(attempt_id=ticket.attempt_id, reason="rate_limit", until=until)
+        await self._handle(ticket, command, until.isoformat())
+
     async def _start(self, ticket: Ticket, task: Task, attempt: Attempt) -> Decided:
         """Commit the attempt as started; there are events if this call did it, and not another with the same ticket."""
         command = StartAttempt(
             attempt_id=attempt.attempt_id,
-            agent_id="bc-" + derive_id("agent", attempt.attempt_id),
+            agent_id=attempt.continues.agent_id if attempt.continues else _new_agent_id(attempt),
             api_version=self.provider.version,
-            branch_name=branch_name(task, attempt),
+            branch_name=_branch_name(task, attempt),
         )
         return await self._handle(ticket, command)
 
-    async def _bring_up(self, ticket: Ticket, state: Orchestration | None, certainty: _Certainty) -> None:
+    async def _bring_up(self, ticket: Ticket, state: Orchestration | None, certainty: Certainty) -> None:
         pause = _FIRST_PAUSE_SECONDS
         while (wanted := self._wanted(ticket, state)) is not None:
             # As of before the look: what it finds no trace of could still appear while it is under way.
-            is_settled = certainty.is_settled(self.clock.now())
+            is_settled = certainty.is_settled
             wait: float | None = None
             try:
-                snapshot = await self._ask(wanted, certainty)
+                snapshot = await wanted.ask(self.provider, certainty)
             except ProviderError as error:
-                _log.info("The agent is not created yet: %s", error, extra={"code": error.code})
+                _log.info("The agent is not at work yet: %s", error, extra={"code": error.code})
                 wait = error.retry_after
+                if error.code == RATE_LIMIT_EXCEEDED and (wait or 0.0) > _WAIT_SECONDS:
+                    await self._note_waiting(ticket, wanted.attempt, wait or 0.0)
             else:
                 if snapshot is not None:
-                    state = await self._record(ticket, snapshot)
+                    state = await self._record(ticket, wanted, snapshot)
+                    continue
+                if is_settled and (failure := certainty.refusal or wanted.after_no_trace()):
+                    state = await self._reject(ticket, failure)
                     continue
                 if is_settled:
-                    state = await self._reject(ticket, certainty.refusal or _no_trace(wanted))
-                    continue
+                    certainty.regain()  # it had no effect, and will have none: it may be sent again
             await self.sleep(wait or pause * (0.5 + self.chance.random() / 2))
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
             state = await self._load(ticket)
         if _open(state, ticket) is None:
             await self.slots.release(ticket)
 
-    async def _ask(self, wanted: _Wanted, certainty: _Certainty) -> AgentSnapshot | None:
-        """Create the agent, or look for it where creating it again could make a second one; None: no trace."""
-        if self._may_create(wanted, certainty):
-            try:
-                return await self.provider.create(wanted.request)
-            except ProviderError as error:
-                if not error.outcome_known:
-                    certainty.lose(self.clock.now() + self.settle)
-                elif not error.retryable:
-                    certainty.refusal = _refusal(error)
-                if certainty.refusal is None:
-                    raise
-        if not certainty.unknown:
-            return None
-        since = (wanted.attempt.started_at or wanted.attempt.queued_at) - _CLOCK_MARGIN
-        return await self.provider.find(wanted.request, since=since)
-
-    def _may_create(self, wanted: _Wanted, certainty: _Certainty) -> bool:
-        is_safe = self.provider.version == "v1" or not certainty.unknown
-        return is_safe and not wanted.is_unwanted and certainty.refusal is None
-
-    def _wanted(self, ticket: Ticket, state: Orchestration | None) -> _Wanted | None:
-        """What is to be created, None when the attempt is past that."""
+    def _wanted(self, ticket: Ticket, state: Orchestration | None) -> Create | GoOn | None:
+        """What is to be asked of the provider, None when the attempt is past that."""
         found = state.find_attempt(ticket.attempt_id) if state else None
         if state is None or found is None or found[1].phase is not Phase.STARTED:
             return None
         task, attempt = found
         overdue = attempt.deadline_at is not None and attempt.deadline_at <= self.clock.now()
-        return _Wanted(
-            attempt=attempt,
-            request=self._request(ticket, state, task, attempt),
-            is_unwanted=overdue or attempt.stop_reason is not None,
-        )
+        is_unwanted = overdue or attempt.stop_reason is not None
+        if attempt.continues is not None:
+            return _go_on(task, attempt, attempt.continues, is_unwanted=is_unwanted)
+        return Create(attempt, self._request(ticket, state, task, attempt), is_unwanted)
 
     def _request(self, ticket: Ticket, state: Orchestration, task: Task, attempt: Attempt) -> AgentRequest:
         return AgentRequest(
@@ -207,30 +197,32 @@ class Launcher:
             prompt=build_prompt(state, task, attempt),
             repository=state.spec.repository,
             ref=attempt.base_ref,
-            branch_name=attempt.branch_name or branch_name(task, attempt),
+            branch_name=attempt.branch_name or _branch_name(task, attempt),
             auto_create_pr=state.spec.auto_create_pr,
             model=attempt.model,
             webhook=self.webhook_for(ticket),
         )
 
-    async def _record(self, ticket: Ticket, snapshot: AgentSnapshot) -> Orchestration | None:
-        _log.info("The agent is created", extra={"agent": snapshot.agent_id})
+    async def _record(self, ticket: Ticket, wanted: Create | GoOn, snapshot: AgentSnapshot) -> Orchestration | None:
+        _log.info("The agent is at work", extra={"agent": snapshot.agent_id})
+        known_url = wanted.url if isinstance(wanted, GoOn) else None
         command = RecordAgent(
             attempt_id=ticket.attempt_id,
             agent_id=snapshot.agent_id,
             run_id=snapshot.run_id,
-            url=snapshot.url,
+            url=snapshot.url or known_url,
             status=snapshot.status,
             provider_status=snapshot.provider_status,
         )
         return (await self._handle(ticket, command)).state
 
     async def _reject(self, ticket: Ticket, failure: Failure) -> Orchestration | None:
-        _log.warning("The agent was not created: %s", failure.message, extra={"code": failure.code})
+        _log.warning("There is no agent at work: %s", failure.message, extra={"code": failure.code})
         return (await self._handle(ticket, RejectAttempt(attempt_id=ticket.attempt_id, failure=failure))).state
 
-    async def _handle(self, ticket: Ticket, command: AnyCommand) -> Decided:
-        cause = Cause(derive_id(command.type, ticket.attempt_id), ticket.attempt_id, "launcher")
+    async def _handle(self, ticket: Ticket, command: AnyCommand, *which: str) -> Decided:
+        """`which` tells apart commands of one type for one attempt, where there may be several."""
+        cause = Cause(derive_id(command.type, ticket.attempt_id, *which), ticket.attempt_id, "launcher")
         return await self.handler.handle(ticket.team, ticket.orchestration_id, command, cause)
 
 
@@ -244,16 +236,27 @@ def _open(state: Orchestration | None, ticket: Ticket) -> tuple[Task, Attempt] |
     return found
 
 
-def _refusal(error: ProviderError) -> Failure:
-    code = "QUOTA_EXCEEDED" if error.billing else _FAILURE_CODES.get(error.code, "CURSOR_API_ERROR")
-    return Failure(code=code, message=f"the provider refused the agent: {error.message}")
+def _new_agent_id(attempt: Attempt) -> str:
+    return "bc-" + derive_id("agent", attempt.attempt_id)
 
 
-def _no_trace(wanted: _Wanted) -> Failure:
-    if wanted.is_unwanted:
-        return Failure(code="TIMEOUT", message="the agent was not created in time", retryable=True)
-    return Failure(
-        code="NETWORK_ERROR",
-        message="the create was never answered and there is no trace of an agent",
-        retryable=True,
+def _go_on(task: Task, attempt: Attempt, agent: Continuation, *, is_unwanted: bool) -> GoOn:
+    return GoOn(
+        attempt=attempt,
+        agent=agent,
+        prompt=follow_up_prompt(task, attempt),
+        mark=follow_up_mark(attempt),
+        is_unwanted=is_unwanted,
+        url=next((a.url for a in _earlier(task, agent) if a.url), None),
     )
+
+
+def _branch_name(task: Task, attempt: Attempt) -> str:
+    """The branch of the attempt's agent: one that is continued goes on with its own."""
+    earlier = _earlier(task, attempt.continues) if attempt.continues else []
+    return next((a.branch_name for a in earlier if a.branch_name), None) or branch_name(task, attempt)
+
+
+def _earlier(task: Task, agent: Continuation) -> list[Attempt]:
+    """The attempts that had this agent, newest first."""
+    return [attempt for attempt in reversed(task.attempts) if attempt.agent_id == agent.agent_id]

@@ -15,6 +15,11 @@ How to work:
 - End with a short summary of what you did and what is left."""
 
 
+_CONTINUE = """\
+You were stopped before this task was done. Look at what you have already changed and committed, finish what is left, \
+and do not start again. The rules that you were given at the start still hold."""
+
+
 def build_prompt(state: Orchestration, task: Task, attempt: Attempt) -> str:
     """The prompt of `attempt`. Its first line is the same for every attempt of the task."""
     position = list(state.tasks).index(task.task_id) + 1
@@ -29,6 +34,22 @@ def build_prompt(state: Orchestration, task: Task, attempt: Attempt) -> str:
         parts.append("Done by earlier tasks:\n" + "\n".join(done))
     parts.append(_RULES)
     return "\n\n".join(parts)
+
+
+def follow_up_prompt(task: Task, attempt: Attempt) -> str:
+    """What the agent that `attempt` continues is told: the user's words, or to go on where it was stopped.
+
+    It ends with `follow_up_mark`, so that no agent is ever told quite the same twice.
+    """
+    asked = attempt.continues.prompt if attempt.continues else None
+    if asked is None:
+        asked = f"Continue where you were stopped: {task.spec.title}\n\n{_CONTINUE}"
+    return f"{asked}\n\n{follow_up_mark(attempt)}"
+
+
+def follow_up_mark(attempt: Attempt) -> str:
+    """A line by which the follow-up of `attempt` is recognised among all that its agent was told."""
+    return f"(Attempt {attempt.number}, reference {attempt.attempt_id.replace('-', '')[:12]})"
 
 
 def _done_before(state: Orchestration, task: Task) -> list[str]:

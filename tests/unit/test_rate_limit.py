@@ -210,3 +210,16 @@ async def test_cancelling_a_wait_leaves_the_limit_usable() -> None:
         await waiting
     here.clock.advance(timedelta(seconds=1))
     await here.limiter().acquire("get")
+
+
+async def test_a_wait_is_foreseen_without_taking_a_share() -> None:
+    here = Installation(create=10)
+    limiter = here.limiter()
+    assert await limiter.wait("create") == 0
+    await limiter.acquire("create")
+    assert [round(await limiter.wait("create"), 3) for _ in range(3)] == [6, 6, 6]
+    assert await here.limiter().wait("get") == 0
+    await here.limiter().throttled("create", 60)
+    assert await limiter.wait("create") == pytest.approx(60)
+    here.clock.advance(timedelta(seconds=61))
+    assert await limiter.wait("create") == 0

@@ -22,6 +22,8 @@ UNANSWERED = ProviderError("timeout", "no answer (ReadTimeout)", outcome_known=F
 THROTTLED = ProviderError("rate_limit_exceeded", "slow down", status=429, retryable=True, retry_after=7.0)
 UNAVAILABLE = ProviderError("upstream_error", "try later", status=503, retryable=True)
 GONE = ProviderError("agent_not_found", "no such agent", status=404)
+ARCHIVED = ProviderError("agent_archived", "Agent is archived", status=409)
+BUSY = ProviderError("agent_busy", "Agent already has an active run", status=409, retryable=True)
 NO_KEY = ProviderError("unauthorized", "Invalid User API Key", status=401)
 NO_MONEY = ProviderError("usage_limit_exceeded", "Usage-based pricing required", status=400, billing=True)
 
@@ -39,7 +41,8 @@ class ScriptedProvider:
     `before_create` and `after_create` hold what happens before and after a create takes effect, one step for each
     create: an error to raise, something to do, or None. `gets` holds answers to reads, the last one for ever; without
     any, an agent is shown as it is in `agents`. `hidden` agents exist, but neither lists nor reads show them.
-    `passing` is called at every point at which a process could die.
+    `before_follow_up`, `after_follow_up`, `on_find_follow_up` and `on_delete` are such steps for further prompts and
+    deletes. `passing` is called at every point at which a process could die.
     """
 
     def __init__(self, version: ApiVersion = "v1") -> None:
@@ -62,6 +65,14 @@ class ScriptedProvider:
         self.hidden: set[str] = set()
         self.passing: Callable[[], Awaitable[None]] = _nothing
         self._branches: dict[str, str] = {}
+        self.before_follow_up: list[Step] = []
+        self.after_follow_up: list[Step] = []
+        self.told: list[tuple[str, str]] = []  # agent and prompt of every follow-up that took effect
+        self.follow_ups = 0  # that were sent
+        self.on_find_follow_up: list[Step] = []
+        self.looked_for: list[tuple[str, str, str | None]] = []
+        self.deletes: list[str] = []
+        self.on_delete: list[Step] = []
 
     async def create(self, request: AgentRequest) -> AgentSnapshot:
         await self.passing()
@@ -99,6 +110,40 @@ class ScriptedProvider:
         self.stops.append((agent_id, run_id))
         if self.stop_error is not None:
             raise self.stop_error
+
+    async def follow_up(self, agent_id: str, prompt: str, *, after_run: str | None) -> AgentSnapshot:
+        await self.passing()
+        self.follow_ups += 1
+        await _do(self.before_follow_up)
+        if agent_id not in self.agents:
+            raise GONE
+        if self.version == "v1" and not self.agents[agent_id].status.is_terminal:
+            raise BUSY
+        self.told.append((agent_id, prompt))
+        run_id = f"run-{len(self.told) + 1}" if self.version == "v1" else None
+        self.agents[agent_id] = snapshot(agent_id, run_id=run_id)
+        await _do(self.after_follow_up)
+        await self.passing()
+        return self.agents[agent_id]
+
+    async def find_follow_up(
+        self, agent_id: str, prompt: str, *, after_run: str | None, since: datetime
+    ) -> AgentSnapshot | None:
+        await self.passing()
+        self.looked_for.append((agent_id, prompt, after_run))
+        await _do(self.on_find_follow_up)
+        agent = self.agents.get(agent_id)
+        if agent is None:
+            raise GONE
+        if self.version == "v1":
+            return agent if agent.run_id != after_run else None
+        return agent if any(told == agent_id and prompt in said for told, said in self.told) else None
+
+    async def delete(self, agent_id: str) -> None:
+        await self.passing()
+        self.deletes.append(agent_id)
+        await _do(self.on_delete)
+        self.agents.pop(agent_id, None)
 
     async def usage(self, agent_id: str, run_id: str | None) -> AgentUsage | None:
         answer = self.usages.pop(0) if self.usages else None

@@ -10,8 +10,9 @@ import pytest
 from services.dispatcher import launcher as launcher_module
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import ApiVersion, WebhookTarget
-from shared.domain.commands import ObserveAgent, RejectAttempt, StartAttempt
-from shared.domain.events import AgentStatus, AttemptFailed, Failure, OrchestrationStatus, TaskStatus
+from shared.domain.commands import ObserveAgent, PauseOrchestration, RejectAttempt, StartAttempt
+from shared.domain.events import AgentStatus, AttemptFailed, AttemptWaiting, Failure, OrchestrationStatus, TaskStatus
+from shared.domain.readiness import waiting_for
 from shared.domain.state import Phase
 from shared.jetstream.consumer import Later, Poison
 from shared.messages import Ticket
@@ -23,7 +24,18 @@ from tests.unit.dispatcher.scripted import (
     UNANSWERED,
     UNAVAILABLE,
 )
-from tests.unit.dispatcher.world import ORCHESTRATION, REPOSITORY, SETTLE, TEAM, Hook, World, delivery, make_task, world
+from tests.unit.dispatcher.world import (
+    ORCHESTRATION,
+    REPOSITORY,
+    SETTLE,
+    START,
+    TEAM,
+    Hook,
+    World,
+    delivery,
+    make_task,
+    world,
+)
 
 VERSIONS: list[ApiVersion] = ["v0", "v1"]
 both = pytest.mark.parametrize("version", VERSIONS)
@@ -345,6 +357,88 @@ async def test_on_v1_a_refusal_after_an_unknown_outcome_does_not_lose_the_agent_
         await w.launch()
         assert await w.known_agents() == list(w.provider.agents)
         assert (await w.attempt()).phase is Phase.CREATED
+
+
+# The rate limit
+
+
+async def test_who_waits_for_the_rate_limit_is_not_started_and_says_until_when() -> None:
+    async with world("v1") as w:
+        await w.create()
+        w.limit_until = w.clock.now() + timedelta(seconds=30)
+        shown: list[tuple[str | None, TaskStatus]] = []
+
+        async def look() -> None:
+            task = await w.task()
+            waiting = waiting_for(await w.state(), task, w.clock.now())
+            assert waiting is not None
+            assert waiting.until == w.limit_until
+            shown.append((waiting.reason, task.status))
+
+        w.while_asleep = [look] * 10
+        await w.launch()
+        assert set(shown) == {("rate_limit", TaskStatus.PENDING)}
+        assert w.clock.now() - START == timedelta(seconds=30)
+        assert [event for event in await w.events() if isinstance(event, AttemptWaiting)][1:] == []
+        task = await w.task()
+        assert waiting_for(await w.state(), task, w.clock.now()) is None
+        assert task.attempts[-1].phase is Phase.CREATED
+
+
+async def test_a_wait_that_grows_by_much_is_told_again() -> None:
+    async with world("v1") as w:
+        await w.create()
+        w.limit_until = w.clock.now() + timedelta(seconds=30)
+
+        async def grow() -> None:
+            w.limit_until += timedelta(minutes=1)
+
+        w.while_asleep = [grow]
+        await w.launch()
+        told = [event.until for event in await w.events() if isinstance(event, AttemptWaiting)]
+        assert told == [START + timedelta(seconds=30), START + timedelta(seconds=90)]
+
+
+async def test_a_moment_of_the_rate_limit_is_not_worth_telling() -> None:
+    async with world("v1") as w:
+        await w.create()
+        w.limit_until = w.clock.now() + timedelta(seconds=1)
+        await w.launch()
+        assert not [event for event in await w.events() if isinstance(event, AttemptWaiting)]
+
+
+async def test_a_pause_while_the_rate_limit_is_waited_for_withdraws_the_attempt_and_frees_its_slot() -> None:
+    async with world("v1") as w:
+        await w.create()
+        ticket = await w.ticket()
+        w.limit_until = w.clock.now() + timedelta(minutes=10)
+
+        async def pause() -> None:
+            await w.do(PauseOrchestration())
+
+        w.while_asleep = [pause]
+        await w.launch(ticket)
+        assert (await w.attempt()).ending == "WITHDRAWN"
+        assert w.provider.requests == []
+        assert await w.holders() == []
+        assert w.clock.now() - START < timedelta(seconds=10)
+
+
+@both
+async def test_a_throttled_create_says_what_it_waits_for(version: ApiVersion) -> None:
+    async with world(version) as w:
+        await w.create()
+        w.provider.before_create = [THROTTLED]
+
+        async def look() -> None:
+            waiting = waiting_for(await w.state(), await w.task(), w.clock.now())
+            assert waiting is not None
+            assert (waiting.reason, waiting.until) == ("rate_limit", START + timedelta(seconds=7))
+
+        w.while_asleep = [look]
+        await w.launch()
+        assert w.while_asleep == []
+        assert (await w.attempt()).delay is None
 
 
 # Two at once

@@ -85,6 +85,8 @@ class World:
     waits: list[float] = field(default_factory=list)
     while_asleep: list[Hook] = field(default_factory=list)
     webhook: WebhookTarget | None = None
+    limit_until: datetime = START
+    """When the shared rate limit lets a create through."""
     passing: Hook = _nothing
 
     def __post_init__(self) -> None:
@@ -102,8 +104,13 @@ class World:
             self.clock,
             settle=SETTLE,
             webhook_for=lambda ticket: self.webhook,
+            create_wait=self.create_wait,
             sleep=self.sleep,
         )
+
+    async def create_wait(self) -> float:
+        await self.passing()
+        return max(0.0, (self.limit_until - self.clock.now()).total_seconds())
 
     def pass_by(self, hook: Hook) -> None:
         """Call `hook` at every point at which a process could die."""

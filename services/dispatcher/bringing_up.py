@@ -1,0 +1,162 @@
+"""Bringing one agent up: by a create, or by a follow-up to an agent that is there; and what is known of either.
+
+Both have the same trouble: an answer that never came does not tell whether the request took effect. What differs is
+how that is found out, and whether the request may be sent again.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from shared.cursor.errors import ProviderError
+from shared.cursor.provider import AgentRequest, AgentSnapshot, Provider
+from shared.cursor.refusals import AGENT_NOT_FOUND, cannot_continue
+from shared.domain.attempts import AGENT_GONE
+from shared.domain.events import Continuation, Failure
+from shared.domain.state import Attempt
+from shared.ports import Clock
+
+# The provider's clock and ours may differ by this much when what we asked for is searched for.
+_CLOCK_MARGIN: Final = timedelta(minutes=5)
+
+_FAILURE_CODES: Final = {
+    "repository_access": "INVALID_REPOSITORY",
+    "repository_required": "INVALID_REPOSITORY",
+    "invalid_branch_name": "INVALID_REPOSITORY",
+    "invalid_model": "INVALID_MODEL",
+    "unauthorized": "INVALID_API_KEY",
+}
+_TOO_LATE: Final = Failure(code="TIMEOUT", message="the agent was not created in time", retryable=True)
+_NO_TRACE: Final = Failure(
+    code="NETWORK_ERROR",
+    message="the create was never answered and there is no trace of an agent",
+    retryable=True,
+)
+
+
+@dataclass(slots=True)
+class Certainty:
+    """Whether a request may have taken effect without our knowing.
+
+    Args:
+        settle: how long after an unknown outcome a request may still take effect at the provider.
+    """
+
+    clock: Clock
+    settle: timedelta
+    unknown: bool = False
+    refusal: Failure | None = None
+    """Why the provider will not do it; an earlier request may have been carried out nevertheless."""
+    _settled_at: datetime | None = None
+
+    def lose(self) -> None:
+        """A request may be on its way."""
+        self.unknown, self._settled_at = True, self.clock.now() + self.settle
+
+    def regain(self) -> None:
+        """No request can take effect any more."""
+        self.unknown, self._settled_at = False, None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is proof when there is no trace of an effect."""
+        return self._settled_at is None or self._settled_at <= self.clock.now()
+
+    def learn(self, error: ProviderError, refusal: Failure) -> None:
+        """Take in that a request failed; raises `error` again if it may be sent again by and by."""
+        if not error.outcome_known:
+            self.lose()
+        elif not error.retryable:
+            self.refusal = refusal
+        if self.refusal is None:
+            raise error
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """A started attempt whose agent is not known yet, with the request that creates it.
+
+    `is_unwanted`: it is to be stopped, or its time is over: find out whether there is an agent, create none.
+    """
+
+    attempt: Attempt
+    request: AgentRequest
+    is_unwanted: bool
+
+    async def ask(self, provider: Provider, certainty: Certainty) -> AgentSnapshot | None:
+        """Create the agent, or look for it where creating it again could make a second one; None: no trace."""
+        # v1 knows the agent by the id in the request: there the same create again makes no second one.
+        is_safe = provider.version == "v1" or not certainty.unknown
+        if is_safe and not self.is_unwanted and certainty.refusal is None:
+            try:
+                return await provider.create(self.request)
+            except ProviderError as error:
+                certainty.learn(error, refused("the agent", error))
+        if not certainty.unknown:
+            return None
+        return await provider.find(self.request, since=asked_since(self.attempt))
+
+    def after_no_trace(self) -> Failure | None:
+        """How the attempt ends once it is settled that there is no agent."""
+        return _TOO_LATE if self.is_unwanted else _NO_TRACE
+
+
+@dataclass(frozen=True, slots=True)
+class GoOn:
+    """A started attempt that continues an agent, with what that is told.
+
+    Args:
+        mark: the part of `prompt` that no other prompt of the agent has.
+        is_unwanted: as of a `Create`.
+        url: where the agent is shown, for the answers of v1 do not tell it again.
+    """
+
+    attempt: Attempt
+    agent: Continuation
+    prompt: str
+    mark: str
+    is_unwanted: bool
+    url: str | None = None
+
+    async def ask(self, provider: Provider, certainty: Certainty) -> AgentSnapshot | None:
+        """Send the follow-up, or look whether it took effect where it may have; None: no trace."""
+        if self.agent.api_version != provider.version:
+            certainty.refusal = _gone(f"it was made with {self.agent.api_version}, this is {provider.version}")
+            return None
+        if not certainty.unknown and not self.is_unwanted and certainty.refusal is None:
+            try:
+                return await provider.follow_up(self.agent.agent_id, self.prompt, after_run=self.agent.run_id)
+            except ProviderError as error:
+                gone = cannot_continue(error)
+                certainty.learn(error, _gone(error.message) if gone else refused("the follow-up", error))
+        return await self._look(provider, certainty) if certainty.unknown else None
+
+    async def _look(self, provider: Provider, certainty: Certainty) -> AgentSnapshot | None:
+        since, run_id = asked_since(self.attempt), self.agent.run_id
+        try:
+            return await provider.find_follow_up(self.agent.agent_id, self.mark, after_run=run_id, since=since)
+        except ProviderError as error:
+            if error.code != AGENT_NOT_FOUND:
+                raise
+            # An agent that is not there does nothing, whatever it was asked for.
+            certainty.refusal = _gone(error.message)
+            certainty.regain()
+            return None
+
+    def after_no_trace(self) -> Failure | None:
+        """How the attempt ends once it is settled that the follow-up had no effect; None: it may be sent again."""
+        return _TOO_LATE if self.is_unwanted else None
+
+
+def asked_since(attempt: Attempt) -> datetime:
+    """A time, by the provider's clock, before which nothing was asked for this attempt."""
+    return (attempt.started_at or attempt.queued_at) - _CLOCK_MARGIN
+
+
+def refused(what: str, error: ProviderError) -> Failure:
+    code = "QUOTA_EXCEEDED" if error.billing else _FAILURE_CODES.get(error.code, "CURSOR_API_ERROR")
+    return Failure(code=code, message=f"the provider refused {what}: {error.message}")
+
+
+def _gone(reason: str) -> Failure:
+    return Failure(code=AGENT_GONE, message=f"the agent cannot be continued: {reason}")
