@@ -176,17 +176,8 @@ class ReadSide:
                     f"the log holds a commit twice, between {before.sequence + 1} and {after.sequence}: "
                     f"{exc.diag.message_detail or exc.diag.constraint_name}"
                 ) from exc
-            shown = [change for change in changes if not change.state.deleted]
-            gone = [deleted_row(change) for change in changes if change.state.deleted]
-            async with self._connection.pipeline():
-                await self._send(_ORCHESTRATIONS, [orchestration_row(change) for change in shown])
-                await self._send(_TASKS, [row for change in shown for row in task_rows(change)])
-                await self._send(_AGENTS, [row for change in changes for row in agent_rows(change)])
-                await self._send(_GONE, gone)
-                await self._send(_GONE_TASKS, gone)
-                await self._send(_COSTS, [row for change in changes for row in cost_rows(change)])
-                await self._write_terms(changes)
-                await self._connection.execute(_NOTIFY, (CHANNEL, str(after.sequence)))
+            await write_rows(self._connection, changes)
+            await self._connection.execute(_NOTIFY, (CHANNEL, str(after.sequence)))
         self._tip = archive[-1].sha256
 
     async def _read(self) -> tuple[str, Checkpoint]:
@@ -202,14 +193,26 @@ class ReadSide:
         if cursor.rowcount != 1:
             raise FencedError(f"the checkpoint is not at {before.sequence} any more")
 
-    async def _write_terms(self, changes: Sequence[Change]) -> None:
-        both = [term_rows(change) for change in changes]
-        await self._send(_OLD_TERMS, [row for _, old in both for row in old])
-        await self._send(_NEW_TERMS, [row for new, _ in both for row in new])
 
-    async def _send(self, statement: str, rows: Iterable[Row]) -> None:
-        for array in json_arrays(rows):
-            await self._connection.execute(statement, (array,))
+async def write_rows(connection: AsyncConnection[Any], changes: Sequence[Change]) -> None:
+    """Bring every table of rows to where `changes` lead, in the caller's transaction."""
+    shown = [change for change in changes if not change.state.deleted]
+    gone = [deleted_row(change) for change in changes if change.state.deleted]
+    terms = [term_rows(change) for change in changes]
+    async with connection.pipeline():
+        await _send(connection, _ORCHESTRATIONS, [orchestration_row(change) for change in shown])
+        await _send(connection, _TASKS, [row for change in shown for row in task_rows(change)])
+        await _send(connection, _AGENTS, [row for change in changes for row in agent_rows(change)])
+        await _send(connection, _COSTS, [row for change in changes for row in cost_rows(change)])
+        await _send(connection, _OLD_TERMS, [row for _, old in terms for row in old])
+        await _send(connection, _NEW_TERMS, [row for new, _ in terms for row in new])
+        await _send(connection, _GONE, gone)
+        await _send(connection, _GONE_TASKS, gone)
+
+
+async def _send(connection: AsyncConnection[Any], statement: str, rows: Iterable[Row]) -> None:
+    for array in json_arrays(rows):
+        await connection.execute(statement, (array,))
 
 
 def json_arrays(rows: Iterable[Row], limit: int = _PARAMETER_BYTES) -> Iterator[str]:
