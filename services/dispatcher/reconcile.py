@@ -6,19 +6,32 @@ delivered again and the plan is carried out again. What was done already is reme
 
 import logging
 from collections import OrderedDict
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import assert_never
 
+from services.dispatcher.schedules import Schedules
 from services.dispatcher.slots import SlotPool
-from shared.command_handler import CommandHandler
+from shared.command_handler import Cause, CommandHandler
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import Provider
-from shared.domain.plan import Action, FreeSlot, Launch, StopAgent, WakeAt, Watch, plan
+from shared.domain.commands import RecordAgentDeleted
+from shared.domain.ids import derive_id
+from shared.domain.plan import (
+    Action,
+    CreateRun,
+    DeleteAgent,
+    FreeSlot,
+    KeepSchedule,
+    Launch,
+    StopAgent,
+    WakeAt,
+    Watch,
+    plan,
+)
 from shared.domain.state import Orchestration
 from shared.envelope import Stored, decode
-from shared.jetstream.consumer import Delivery
+from shared.jetstream.consumer import Delivery, Later
 from shared.jetstream.errors import AlreadyThereError
 from shared.jetstream.publish import Publisher
 from shared.jetstream.timers import Timers
@@ -28,7 +41,9 @@ from shared.observability.logging import log_context
 
 _log = logging.getLogger(__name__)
 
-_REMEMBERED = 50_000
+_REMEMBERED = 10_000  # orchestrations
+_DELETE_PAUSE_SECONDS = 5.0
+_LONGEST_DELETE_PAUSE_SECONDS = 600.0
 
 
 @dataclass(slots=True)
@@ -38,7 +53,7 @@ class Reconciler:
     timers: Timers
     slots: SlotPool
     provider: Provider
-    _done: OrderedDict[Hashable, None] = field(default_factory=OrderedDict)
+    _done: OrderedDict[str, set[Action]] = field(default_factory=OrderedDict)
 
     async def on_commit(self, delivery: Delivery) -> None:
         """Carry out the plan of the state that a commit of EVENTS led to."""
@@ -46,15 +61,34 @@ class Reconciler:
         if decided.state is None:
             return
         with log_context(orchestration=decided.state.id):
-            await self.reconcile(decided.state)
+            try:
+                await self.reconcile(decided.state)
+            except ProviderError as exc:
+                pause = _DELETE_PAUSE_SECONDS * 2 ** min(delivery.deliveries, 10)
+                raise Later(min(pause, _LONGEST_DELETE_PAUSE_SECONDS), f"an agent is not deleted yet: {exc}") from exc
 
     async def reconcile(self, state: Orchestration) -> None:
-        for action in plan(state):
-            key = (state.id, action)
-            if key in self._done:
+        """Carry out what was not carried out before. What the plan no longer has is forgotten: should it come
+        back, it is to be done again.
+
+        Raises:
+            ProviderError: an agent that is to be deleted may still be there; everything else is done.
+        """
+        actions = plan(state)
+        done = self._done.get(state.id, set()).intersection(actions)
+        self._remember(state.id, done)
+        failure: ProviderError | None = None
+        for action in actions:
+            if action in done:
                 continue
-            await self._carry_out(state, action)
-            self._remember(key)
+            try:
+                await self._carry_out(state, action)
+            except ProviderError as exc:
+                failure = exc
+            else:
+                done.add(action)
+        if failure is not None:
+            raise failure
 
     async def _carry_out(self, state: Orchestration, action: Action) -> None:
         match action:
@@ -64,8 +98,14 @@ class Reconciler:
                 await self._watch(state, action)
             case WakeAt(due_at=due_at):
                 await self._wake_at(state, due_at)
+            case KeepSchedule():
+                await Schedules(self.handler, self.timers).keep(state, action)
+            case CreateRun():
+                await Schedules(self.handler, self.timers).create_run(state, action)
             case StopAgent():
                 await self._stop(action)
+            case DeleteAgent():
+                await self._delete(state, action)
             case FreeSlot():
                 await self.slots.release(Ticket(state.team, state.id, action.attempt_id))
             case _:
@@ -103,7 +143,21 @@ class Reconciler:
         except ProviderError as exc:
             _log.warning("Could not stop %s yet: %s", action.agent_id, exc)
 
-    def _remember(self, key: Hashable) -> None:
-        self._done[key] = None
+    async def _delete(self, state: Orchestration, action: DeleteAgent) -> None:
+        """Nobody else asks again, so a failure is the caller's: only a refusal for good is left at that."""
+        try:
+            await self.provider.delete(action.agent_id)
+        except ProviderError as exc:
+            if exc.retryable or not exc.outcome_known:
+                raise
+            _log.error("The provider refuses to delete %s: %s", action.agent_id, exc, extra={"code": exc.code})
+            return
+        command = RecordAgentDeleted(attempt_id=action.attempt_id)
+        cause = Cause(derive_id(command.type, action.attempt_id), action.attempt_id, "dispatcher")
+        await self.handler.handle(state.team, state.id, command, cause)
+
+    def _remember(self, orchestration_id: str, done: set[Action]) -> None:
+        self._done.pop(orchestration_id, None)
+        self._done[orchestration_id] = done
         if len(self._done) > _REMEMBERED:
             self._done.popitem(last=False)

@@ -11,8 +11,9 @@ import pytest
 from services.dispatcher.reconcile import Reconciler
 from services.dispatcher.timers import DueTimers
 from shared.command_handler import CommandHandler
+from shared.cursor.errors import ProviderError
 from shared.cursor.provider import ApiVersion
-from shared.domain.commands import ObserveAgent
+from shared.domain.commands import DeleteAgent, ObserveAgent
 from shared.domain.events import AgentStatus, TaskStatus
 from shared.domain.state import Phase
 from shared.envelope import encode
@@ -22,7 +23,7 @@ from shared.jetstream.publish import Ack
 from shared.jetstream.topology import QUEUE, WATCH
 from shared.memory import MemoryEventLog, MemoryPublisher, MemoryTimers
 from shared.messages import Ticket, Wake, Watched
-from tests.unit.dispatcher.scripted import UNAVAILABLE
+from tests.unit.dispatcher.scripted import NO_KEY, UNANSWERED, UNAVAILABLE
 from tests.unit.dispatcher.world import ORCHESTRATION, START, TEAM, World, delivery, make_task, world
 
 
@@ -135,6 +136,72 @@ async def test_a_stop_is_asked_for_once_and_its_failure_is_left_to_whoever_follo
         await d.take_all(d.reconciler())
         assert len(d.w.provider.stops) == 2
         assert (await d.w.attempt()).phase is Phase.CREATED
+
+
+async def agent_to_delete(d: Dispatcher) -> str:
+    """The agent of a finished task, whose delete was asked for."""
+    await d.w.create()
+    await d.w.launch()
+    await d.observe("a", AgentStatus.FINISHED)
+    attempt = await d.w.attempt()
+    await d.w.do(DeleteAgent(attempt_id=attempt.attempt_id))
+    assert attempt.agent_id is not None
+    return attempt.agent_id
+
+
+async def test_an_agent_is_deleted_and_that_is_recorded_also_when_it_was_done_before() -> None:
+    async with dispatcher() as d:
+        agent_id = await agent_to_delete(d)
+        reconciler = d.reconciler()
+        await d.take_all(reconciler)
+        assert d.w.provider.deletes == [agent_id]
+        assert d.w.provider.agents == {}
+        assert (await d.w.attempt()).agent_deletion == "DONE"
+        await d.take_all(reconciler)
+        assert d.w.provider.deletes == [agent_id]
+        version = (await d.w.state()).version
+        await d.take_all(d.reconciler())
+        assert (await d.w.state()).version == version
+
+
+@pytest.mark.parametrize("error", [UNAVAILABLE, UNANSWERED])
+async def test_a_delete_that_fails_is_tried_again_and_holds_nothing_else_up(error: ProviderError) -> None:
+    async with dispatcher() as d:
+        await agent_to_delete(d)
+        [*_, last] = await MemoryEventLog.read(d.w.log, TEAM, ORCHESTRATION)
+        d.w.provider.on_delete = [error]
+        reconciler = d.reconciler()
+        with pytest.raises(Later) as later:
+            await reconciler.on_commit(delivery(encode(last.commit), sequence=last.sequence))
+        assert later.value.delay_seconds >= 1
+        assert await d.w.holders() == []
+        assert (await d.w.attempt()).agent_deletion == "REQUESTED"
+        await reconciler.on_commit(delivery(encode(last.commit), sequence=last.sequence, deliveries=2))
+        assert (await d.w.attempt()).agent_deletion == "DONE"
+
+
+async def test_a_delete_that_is_refused_for_good_is_not_tried_for_ever() -> None:
+    async with dispatcher() as d:
+        await agent_to_delete(d)
+        d.w.provider.on_delete = [NO_KEY] * 10
+        reconciler = d.reconciler()
+        await d.take_all(reconciler)
+        await d.take_all(reconciler)
+        assert len(d.w.provider.deletes) == 1
+        assert (await d.w.attempt()).agent_deletion == "REQUESTED"
+
+
+async def test_what_leaves_the_plan_and_comes_back_is_done_again() -> None:
+    async with dispatcher() as d:
+        await d.w.create()
+        reconciler = d.reconciler()
+        before = await d.w.state()
+        await reconciler.reconcile(before)
+        await d.w.launch()
+        await reconciler.reconcile(await d.w.state())
+        d.publisher.messages.clear()
+        await reconciler.reconcile(before)
+        assert [message.stream for message in d.publisher.messages] == [QUEUE]
 
 
 async def test_an_ended_attempt_gives_its_slot_back_and_only_its_own() -> None:
