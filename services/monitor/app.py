@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from services.monitor.observer import Observer
+from services.monitor.old_ends import OldEnds
 from services.monitor.receipts import Receipts
 from services.monitor.settings import MonitorSettings
 from services.monitor.streams import Streams
@@ -28,7 +29,7 @@ async def build(settings: MonitorSettings, runtime: Runtime) -> AsyncIterator[No
     clock, ids, nc = SystemClock(), RandomIds(), runtime.nc
     handler = CommandHandler(JetStreamEventLog(nc), clock, ids, policy=settings.retry_policy)
     async with open_provider(settings, nc, clock) as provider:
-        observer = Observer(handler, provider, clock, ids)
+        observer = Observer(handler, provider, clock, ids, OldEnds(provider, clock, settings.follow_up_grace))
         streams = Streams(provider, observer)
         watch = Watch(observer, streams, clock, settings.poll_policy)
         broker = make_broker(settings.nats_url, "monitor", grace=settings.stop_seconds)

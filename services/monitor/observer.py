@@ -4,13 +4,14 @@ import logging
 from dataclasses import dataclass
 from typing import Protocol
 
+from services.monitor.old_ends import OldEnds
 from shared.command_handler import Cause, CommandHandler
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import AgentSnapshot, AgentUsage, Provider
 from shared.domain.commands import AnyCommand, ExpireAttempt, ObserveAgent
 from shared.domain.events import AgentStatus, Source, Usage
 from shared.domain.pricing import estimated_cost
-from shared.domain.state import Attempt, Orchestration, Phase
+from shared.domain.state import Attempt, Orchestration, Phase, Task
 from shared.ports import Clock, Ids
 
 _log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class Observer:
     provider: Provider
     clock: Clock
     ids: Ids
+    old_ends: OldEnds
 
     async def look(self, ref: AttemptRef, source: Source, *, agent_id: str | None = None) -> Attempt:
         """Read the agent of the attempt at the provider and commit what is new.
@@ -51,16 +53,18 @@ class Observer:
             UnknownAttemptError: there is no such attempt.
             ProviderError: the provider could not be asked; nothing is known that was not known before.
         """
-        attempt = await self.attempt(ref)
+        task, attempt = await self._found(ref)
         if not attempt.is_active or not self._can_read(attempt, agent_id):
             return attempt
         try:
             snapshot = await self._read(attempt, agent_id)
+            is_old = await self.old_ends.may_be(task, attempt, snapshot)
         except ProviderError:
             # An agent that cannot be read has its deadline all the same; nothing else would ever end it.
             await self._keep_deadline(ref, attempt)
             raise
-        attempt = await self._handle(ref, await self._observation(attempt, snapshot, source))
+        if not is_old:
+            attempt = await self._handle(ref, await self._observation(attempt, snapshot, source))
         return await self._keep_deadline(ref, attempt)
 
     async def attempt(self, ref: AttemptRef) -> Attempt:
@@ -69,13 +73,29 @@ class Observer:
         Raises:
             UnknownAttemptError: there is no such attempt.
         """
-        decided = await self.handler.load(ref.team, ref.orchestration_id)
-        return _attempt(decided.state, ref)
+        return (await self._found(ref))[1]
+
+    async def at_work(self, ref: AttemptRef) -> str:
+        """The id of the attempt whose agent is at work for `ref`: a later one, where that continues its agent.
+
+        Raises:
+            UnknownAttemptError: there is no such attempt.
+        """
+        task, attempt = await self._found(ref)
+        current = task.current or attempt
+        continued = current.continues.agent_id if current.continues else None
+        return current.attempt_id if continued and continued == attempt.agent_id else attempt.attempt_id
+
+    async def _found(self, ref: AttemptRef) -> tuple[Task, Attempt]:
+        return _known((await self.handler.load(ref.team, ref.orchestration_id)).state, ref)
 
     def _can_read(self, attempt: Attempt, agent_id: str | None) -> bool:
-        """Before the create's reply only a receipt (v0) or our own choice (v1) tells the agent's id."""
+        """Before the create's reply only a receipt (v0) or our own choice (v1) tells the agent's id.
+
+        What is to be continued is not read before it is: it would be seen as it was left.
+        """
         if attempt.phase is Phase.STARTED:
-            return agent_id is not None
+            return agent_id is not None and attempt.continues is None
         return attempt.phase is Phase.CREATED
 
     async def _read(self, attempt: Attempt, told_id: str | None) -> AgentSnapshot:
@@ -139,14 +159,14 @@ class Observer:
         command_id = self.ids.new()
         cause = Cause(command_id, ref.attempt_id, "monitor")
         decided = await self.handler.handle(ref.team, ref.orchestration_id, command, cause)
-        return _attempt(decided.state, ref)
+        return _known(decided.state, ref)[1]
 
 
-def _attempt(state: Orchestration | None, ref: AttemptRef) -> Attempt:
+def _known(state: Orchestration | None, ref: AttemptRef) -> tuple[Task, Attempt]:
     found = state.find_attempt(ref.attempt_id) if state else None
     if found is None:
         raise UnknownAttemptError(f"no attempt {ref.attempt_id} in {ref.orchestration_id}")
-    return found[1]
+    return found
 
 
 def _tokens(usage: AgentUsage | None) -> Usage | None:

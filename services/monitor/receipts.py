@@ -1,7 +1,7 @@
 """Receipts: a webhook of the provider is a hint that makes us look at the agent."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -37,7 +37,9 @@ class Receipts:
 
     async def _look(self, receipt: Receipt, agent_id: str | None, status: str, deliveries: int) -> None:
         try:
-            attempt = await self.observer.look(receipt, "webhook", agent_id=agent_id)
+            # The address is that of the attempt that created the agent, whichever it works for by now.
+            of_agent = replace(receipt, attempt_id=await self.observer.at_work(receipt))
+            attempt = await self.observer.look(of_agent, "webhook", agent_id=agent_id)
         except UnknownAttemptError as exc:
             raise Poison(str(exc)) from exc
         except ProviderError as error:

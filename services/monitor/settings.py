@@ -14,6 +14,13 @@ class MonitorSettings(ProviderSettings):
     poll_interval_seconds: float = Field(default=30.0, gt=0)
     """Between two looks at an agent in its first hour."""
 
+    follow_up_grace_seconds: float = Field(default=15.0, ge=0)
+    """How long v0 may go on to show an agent's old end after a follow-up, see `OldEnds`."""
+
+    @property
+    def follow_up_grace(self) -> timedelta:
+        return timedelta(seconds=self.follow_up_grace_seconds)
+
     @property
     def poll_policy(self) -> PollPolicy:
         return PollPolicy(base=timedelta(seconds=self.poll_interval_seconds))

@@ -34,5 +34,14 @@ async def read_conversation(http: CursorHttp, agent_id: str) -> list[Message]:
 
 def was_told(messages: list[Message], prompt: str) -> bool:
     """Whether the user said `prompt`, whatever the provider put around it and however it treats spaces."""
-    wanted = " ".join(prompt.split())
-    return any(wanted in " ".join(message.text.split()) for message in messages if message.author == "user")
+    return any(_says(message, prompt) for message in messages)
+
+
+def answered_since(messages: list[Message], prompt: str) -> bool:
+    """Whether the agent said anything after the user had said `prompt`."""
+    since = next((number for number, message in enumerate(messages) if _says(message, prompt)), len(messages))
+    return any(message.author == "assistant" for message in messages[since:])
+
+
+def _says(message: Message, prompt: str) -> bool:
+    return message.author == "user" and " ".join(prompt.split()) in " ".join(message.text.split())

@@ -71,6 +71,8 @@ class ScriptedProvider:
         self.follow_ups = 0  # that were sent
         self.on_find_follow_up: list[Step] = []
         self.looked_for: list[tuple[str, str, str | None]] = []
+        self.said: list[Message] = []
+        self.conversation_error: ProviderError | None = None
         self.deletes: list[str] = []
         self.on_delete: list[Step] = []
 
@@ -152,7 +154,9 @@ class ScriptedProvider:
         return answer
 
     async def conversation(self, agent_id: str) -> list[Message]:
-        return []
+        if self.conversation_error is not None:
+            raise self.conversation_error
+        return self.said
 
     async def models(self) -> list[Model]:
         return []

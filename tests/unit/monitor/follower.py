@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from services.monitor.observer import Observer
+from services.monitor.old_ends import OldEnds
 from services.monitor.receipts import Receipts
 from services.monitor.streams import Streams
 from services.monitor.watch import PollPolicy, Watch
@@ -23,6 +24,7 @@ from shared.messages import Receipt, Watched
 from tests.unit.dispatcher.scripted import ScriptedProvider, snapshot
 from tests.unit.dispatcher.world import ORCHESTRATION, TEAM, World, delivery, make_task, world
 
+GRACE = timedelta(seconds=15)
 POLICY = PollPolicy(base=timedelta(seconds=30))
 
 
@@ -84,7 +86,7 @@ async def monitor(version: ApiVersion = "v1", *, launched: bool = True, **task: 
         else:
             await start(w)
         handler = CommandHandler(w.log, w.clock, w.ids)
-        observer = Observer(handler, w.provider, w.clock, w.ids)
+        observer = Observer(handler, w.provider, w.clock, w.ids, OldEnds(w.provider, w.clock, GRACE))
         streams = Streams(w.provider, observer)
         watch = Watch(observer, streams, w.clock, POLICY, random.Random(1))
         yield Monitor(w, observer, streams, watch, Receipts(observer))

@@ -172,8 +172,8 @@ async def test_a_stop_that_fails_leaves_the_attempt_under_way() -> None:
 
 
 @pytest.mark.parametrize("status", [AgentStatus.FINISHED, AgentStatus.STOPPED, AgentStatus.FAILED])
-async def test_whatever_end_follows_our_stop_counts_as_stopped(status: AgentStatus) -> None:
-    async with monitor(timeout_minutes=1) as m:
+async def test_on_v0_whatever_end_follows_our_stop_counts_as_stopped(status: AgentStatus) -> None:
+    async with monitor("v0", timeout_minutes=1) as m:
         m.show(AgentStatus.RUNNING)
         m.w.clock.advance(timedelta(minutes=2))
         await look(m)
@@ -182,6 +182,16 @@ async def test_whatever_end_follows_our_stop_counts_as_stopped(status: AgentStat
         task = await m.task()
         assert task.failure is not None
         assert task.failure.code == "TIMEOUT"
+
+
+async def test_on_v1_an_agent_that_finished_before_our_stop_reached_it_has_finished() -> None:
+    async with monitor("v1", timeout_minutes=1) as m:
+        m.show(AgentStatus.RUNNING)
+        m.w.clock.advance(timedelta(minutes=2))
+        await look(m)
+        m.show(AgentStatus.FINISHED)
+        await look(m)
+        assert (await m.task()).status is TaskStatus.COMPLETED
 
 
 async def test_an_agent_that_is_gone_after_our_stop_has_stopped() -> None:
