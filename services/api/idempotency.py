@@ -27,6 +27,9 @@ it makes has an id of the plan. Run again it has to give the same bytes, so it s
 - 202, or an error from 500 on: not stored; a repeat carries the same plan out again and so learns the real answer.
 - an error from 400 to 499, raised: nothing was done and nothing will be; the key is free again.
 
+An answer that holds a secret must not lie in a table: with `store_answer=False` every repeat carries the plan out
+again, so the secret has to follow from the plan and something that only the server knows.
+
 Without the header nothing is stored and both run once. docs/decisions/0008 looks at every point at which a process
 can die.
 """
@@ -136,6 +139,8 @@ class Idempotency:
         plan_type: type[P],
         plan: Callable[[RequestIds], Awaitable[P]],
         carry_out: Callable[[P], Awaitable[Response]],
+        *,
+        store_answer: bool = True,
     ) -> _Given:
         """See the module's text.
 
@@ -146,7 +151,7 @@ class Idempotency:
         run = self._runs.get(keyed)
         if run is not None:
             return replace(await asyncio.shield(run), replayed=True)
-        run = asyncio.create_task(self._run(keyed, plan_type, plan, carry_out), name="idempotent request")
+        run = asyncio.create_task(self._run(keyed, plan_type, plan, carry_out, store_answer), name="idempotent request")
         self._runs[keyed] = run
         run.add_done_callback(partial(self._ended, keyed))
         # Whoever asked may go away; what was begun goes on, for the others who ask the same.
@@ -163,17 +168,19 @@ class Idempotency:
         plan_type: type[P],
         plan: Callable[[RequestIds], Awaitable[P]],
         carry_out: Callable[[P], Awaitable[Response]],
+        store_answer: bool,
     ) -> _Given:
-        found = await self._store.find(keyed.team, keyed.key)
-        claim = found or await self._claim(keyed, plan)
+        claim = await self._store.find(keyed.team, keyed.key) or await self._claim(keyed, plan)
         if claim.fingerprint != keyed.fingerprint:
             raise _conflict()
         if claim.answer is not None:
             return _Given(claim.answer, replayed=True)
         assert claim.plan is not None  # the table has one or the other
-        begun_before = found is not None
-        answer = await self._carry_out(keyed, carry_out(plan_type.model_validate_json(claim.plan)), begun_before)
-        return _Given(await self._settled(keyed, answer), replayed=begun_before)
+        plan_again = plan_type.model_validate_json(claim.plan)
+        answer = await self._carry_out(keyed, carry_out(plan_again), begun_before=not claim.is_new)
+        if store_answer and answer.status != 202:
+            answer = await self._settled(keyed, answer)
+        return _Given(answer, replayed=not claim.is_new)
 
     async def _claim(self, keyed: _Keyed, plan: Callable[[RequestIds], Awaitable[P]]) -> Claim:
         """Nothing is done before the plan is stored: whoever finds it does the same, under the same ids."""
@@ -189,7 +196,7 @@ class Idempotency:
         day = self._clock.now().date().isoformat()
         return derive_id("idempotency", keyed.team, keyed.key, keyed.fingerprint.hex(), day)
 
-    async def _carry_out(self, keyed: _Keyed, run: Awaitable[Response], begun_before: bool) -> Answer:
+    async def _carry_out(self, keyed: _Keyed, run: Awaitable[Response], *, begun_before: bool) -> Answer:
         try:
             response = await run
         except _REFUSALS as exc:
@@ -203,8 +210,6 @@ class Idempotency:
 
     async def _settled(self, keyed: _Keyed, answer: Answer) -> Answer:
         """The answer to give: the first that was stored."""
-        if answer.status == 202:
-            return answer
         try:
             return await self._store.settle(keyed.team, keyed.key, keyed.fingerprint, answer)
         except psycopg.Error as exc:
@@ -235,6 +240,8 @@ class OnceForRequest:
         plan_type: type[P],
         plan: Callable[[RequestIds], Awaitable[P]],
         carry_out: Callable[[P], Awaitable[Response]],
+        *,
+        store_answer: bool = True,
     ) -> Response:
         """The answer to the request.
 
@@ -242,6 +249,7 @@ class OnceForRequest:
             team: whose key it is; the same key of another team is another one.
             body: the JSON of the request, None if it has none.
             plan_type: what `plan` gives; it is stored as JSON.
+            store_answer: False where the answer holds a secret, see the module's text.
 
         Raises:
             ApiError: 422, the key was used for another request; and all that the functions raise.
@@ -250,7 +258,8 @@ class OnceForRequest:
         if self._key is None:
             return await carry_out(await plan(self._idempotency.fresh()))
         keyed = _Keyed(team, self._key, _fingerprint(self._request, body))
-        return _response(await self._idempotency.answer(keyed, plan_type, plan, carry_out))
+        given = await self._idempotency.answer(keyed, plan_type, plan, carry_out, store_answer=store_answer)
+        return _response(given)
 
 
 def _fingerprint(request: Request, body: Any) -> bytes:

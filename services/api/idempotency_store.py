@@ -17,10 +17,11 @@ _PURGED: Final = 20
 _COLUMNS: Final = "fingerprint, plan, status, body, location"
 _FIND: Final = f"SELECT {_COLUMNS} FROM idempotency WHERE team_id = %s AND key = %s AND created_at > now() - %s"
 _EXPIRE: Final = "DELETE FROM idempotency WHERE team_id = %s AND key = %s AND created_at <= now() - %s"
-# The update changes nothing; without one the row that is there would not be returned.
+# The update changes nothing; without one the row that is there would not be returned. A row that was inserted has no
+# xmax yet, one that was updated has the transaction's own.
 _CLAIM: Final = f"""
 INSERT INTO idempotency (team_id, key, fingerprint, plan) VALUES (%s, %s, %s, %s)
-ON CONFLICT (team_id, key) DO UPDATE SET key = excluded.key RETURNING {_COLUMNS}"""
+ON CONFLICT (team_id, key) DO UPDATE SET key = excluded.key RETURNING {_COLUMNS}, xmax = 0"""
 _PURGE: Final = """
 DELETE FROM idempotency WHERE (team_id, key) IN (
     SELECT team_id, key FROM idempotency WHERE created_at <= now() - %s
@@ -45,11 +46,15 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The request that holds a key. `plan` says what it is to do; `answer` is None until it is known for good."""
+    """The request that holds a key. `plan` says what it is to do; `answer` is None until it is known for good.
+
+    `is_new`: it has only just taken the key.
+    """
 
     fingerprint: bytes
     plan: bytes | None
     answer: Answer | None
+    is_new: bool = False
 
 
 class IdempotencyStore(Protocol):
@@ -114,5 +119,5 @@ async def _one(connection: AsyncConnection[Any], query: str, *values: object) ->
     row = await (await connection.cursor(row_factory=tuple_row).execute(query.encode(), values)).fetchone()
     if row is None:
         return None
-    fingerprint, plan, status, body, location = row
-    return Claim(fingerprint, plan, None if status is None else Answer(status, body, location))
+    fingerprint, plan, status, body, location, *inserted = row
+    return Claim(fingerprint, plan, None if status is None else Answer(status, body, location), inserted == [True])
