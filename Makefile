@@ -52,6 +52,7 @@ bench: $(INSTALLED) ## measure speed and cost of the running system
 
 docs: $(INSTALLED) ## write the generated pages of docs/
 	@$(BIN)/python -m services.api.docs docs/openapi.json
+	@$(BIN)/python -m services.api.permissions docs/permissions.md
 	@$(BIN)/python -m services.notifier.docs docs/public-events.md
 
 fmt: $(INSTALLED) ## put the code into its one format

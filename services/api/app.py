@@ -29,7 +29,20 @@ from services.api.queries import Queries
 from services.api.reading import Newest, OrchestrationReader
 from services.api.request_limit import RateLimitHeaders
 from services.api.responses import Json
-from services.api.routes import health, history, listing, orchestrations, reading, stream, tasks, webhook, websocket
+from services.api.routes import (
+    health,
+    history,
+    keys,
+    lifecycle,
+    listing,
+    orchestrations,
+    reading,
+    stream,
+    task_commands,
+    tasks,
+    webhook,
+    websocket,
+)
 from services.api.settings import ApiSettings
 from services.api.source import JetStreamSource
 from shared.jetstream.event_log import JetStreamEventLog
@@ -120,7 +133,10 @@ def make_app(parts: Parts) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.parts = parts
-    for module in (orchestrations, listing, reading, history, tasks, stream, websocket, webhook, health):
+    for module in (
+        *(orchestrations, listing, reading, lifecycle, history),
+        *(tasks, task_commands, stream, websocket, keys, webhook, health),
+    ):
         app.include_router(module.router)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
     add_error_handlers(app)

@@ -9,11 +9,12 @@ import hashlib
 import re
 import secrets
 import string
+import uuid
 import zlib
 from dataclasses import dataclass, field
 from typing import Final
 
-ID_LENGTH: Final = 8
+_ID_LENGTH: Final = 8
 _ID_LETTERS: Final = string.ascii_lowercase + string.digits
 _SECRET_BYTES: Final = 32
 _CHECKSUM_LENGTH: Final = 6
@@ -36,12 +37,20 @@ class NewKey:
         return fingerprint(self.text.encode())
 
 
-def make_key(environment: str) -> NewKey:
-    """A new random key; `environment` is written into it, as far as it is letters and digits."""
+def make_key(environment: str, key_id: str) -> NewKey:
+    """A key with a new random secret; `environment` is written into it, as far as it is letters and digits."""
     label = re.sub(r"[^a-z0-9]", "", environment.lower())[:_LONGEST_ENVIRONMENT] or "any"
-    key_id = "".join(secrets.choice(_ID_LETTERS) for _ in range(ID_LENGTH))
     body = f"cop_{label}_{key_id}_{secrets.token_urlsafe(_SECRET_BYTES)}"
     return NewKey(key_id, body + _checksum(body.encode()))
+
+
+def short_id(long_id: str) -> str:
+    """The id of a key that is made from a UUID: the same for the same."""
+    rest, letters = uuid.UUID(long_id).int, ""
+    for _ in range(_ID_LENGTH):
+        rest, letter = divmod(rest, len(_ID_LETTERS))
+        letters += _ID_LETTERS[letter]
+    return letters
 
 
 def id_of(key: bytes) -> str | None:

@@ -9,8 +9,9 @@ from typing import Final
 import psycopg
 
 from services.api.auth import ALL_PERMISSIONS
-from services.api.keys import NewKey, make_key
+from services.api.keys import NewKey, make_key, short_id
 from services.api.keys_table import Draft, KeyTable
+from shared.system import RandomIds
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ async def ensure_first_key(
     told = False
     while True:
         try:
-            if await table.add_first(make_key(environment), draft, say):
+            if await table.add_first(make_key(environment, short_id(RandomIds().new())), draft, say):
                 _log.info("Made the first API key; it was shown on stdout")
             return
         except (psycopg.Error, OSError) as exc:

@@ -12,16 +12,13 @@ from services.api.keys import NewKey
 from shared.postgres.pool import Pool, transact
 
 _COLUMNS: Final = """id, sha256, team_id AS team, name, permissions, operator, expires_at, created_at, created_by,
-       revoked_at, last_used_at, request_sha256"""
+       revoked_at, last_used_at"""
 _FIND: Final = f"SELECT {_COLUMNS} FROM api_keys WHERE id = %s"
 _GET: Final = f"SELECT {_COLUMNS} FROM api_keys WHERE team_id = %s AND id = %s"
-_REPEATED: Final = f"SELECT {_COLUMNS} FROM api_keys WHERE created_by = %s AND idempotency_key = %s"
-_ADD: Final = f"""
-INSERT INTO api_keys (id, sha256, team_id, name, permissions, operator, expires_at, created_by,
-                      idempotency_key, request_sha256)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-ON CONFLICT DO NOTHING
-RETURNING {_COLUMNS}"""
+_ADD: Final = """
+INSERT INTO api_keys (id, sha256, team_id, name, permissions, operator, expires_at, created_by)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT DO NOTHING"""
 _FIRST_PAGE: Final = f"""
 SELECT {_COLUMNS} FROM api_keys WHERE team_id = %s
 ORDER BY created_at DESC, id DESC LIMIT %s"""
@@ -56,7 +53,6 @@ class KeyRecord:
     created_by: str
     revoked_at: datetime | None
     last_used_at: datetime | None
-    request_sha256: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +65,6 @@ class Draft:
     expires_at: datetime | None
     created_by: str
     operator: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Once:
-    """What makes a repeated request one: the client's key, and what it asked for."""
-
-    idempotency_key: str
-    request_sha256: bytes
 
 
 class KeyTable:
@@ -106,25 +94,15 @@ class KeyTable:
             return await self._many(_FIRST_PAGE, (team, limit))
         return await self._many(_NEXT_PAGE, (team, *after, limit))
 
-    async def add(self, key: NewKey, draft: Draft, once: Once | None = None) -> KeyRecord | None:
-        """Add the key; None if there is one of this id, or one that the same request made: see `repeated`.
+    async def add(self, key: NewKey, draft: Draft) -> KeyRecord:
+        """Add the key, unless there is one of this id. Gives the one that is there, whose secret may be another."""
+        values = _values(key, draft)
 
-        A repeat of this very call, after an unknown outcome, answers the key that is there.
-        """
-        values = _values(key, draft, once)
-
-        async def work(connection: AsyncConnection[Any]) -> KeyRecord | None:
-            added = await _fetch(connection, _ADD, values)
-            if added:
-                return added[0]
-            there = await _fetch(connection, _FIND, (key.id,))
-            return there[0] if there and there[0].sha256 == key.sha256 else None
+        async def work(connection: AsyncConnection[Any]) -> KeyRecord:
+            await connection.execute(_ADD, values)
+            return (await _fetch(connection, _FIND, (key.id,)))[0]
 
         return await transact(self._pool, work)
-
-    async def repeated(self, created_by: str, idempotency_key: str) -> KeyRecord | None:
-        """The key that a request with this idempotency key made."""
-        return await self._one(_REPEATED, (created_by, idempotency_key))
 
     async def revoke(self, team: str, key_id: str, *, by: str) -> bool:
         """Revoke the team's key; False if there is none, or it has been revoked before."""
@@ -155,7 +133,7 @@ class KeyTable:
             if row is None or row[0]:
                 return False
             say(key)
-            await connection.execute(_ADD, _values(key, draft, None))
+            await connection.execute(_ADD, _values(key, draft))
         return True
 
     async def _one(self, statement: str, values: tuple[object, ...]) -> KeyRecord | None:
@@ -172,7 +150,7 @@ async def _fetch(connection: AsyncConnection[Any], statement: str, values: tuple
         return await cursor.fetchall()
 
 
-def _values(key: NewKey, draft: Draft, once: Once | None) -> tuple[object, ...]:
+def _values(key: NewKey, draft: Draft) -> tuple[object, ...]:
     return (
         key.id,
         key.sha256,
@@ -182,6 +160,4 @@ def _values(key: NewKey, draft: Draft, once: Once | None) -> tuple[object, ...]:
         draft.operator,
         draft.expires_at,
         draft.created_by,
-        once.idempotency_key if once else None,
-        once.request_sha256 if once else None,
     )

@@ -15,6 +15,7 @@ _DESCRIPTIONS: Final = {
     413: "The body is too large.",
     415: "The body is not `application/json`.",
     422: "The `Idempotency-Key` was used for another request within the last 24 hours; nothing was done.",
+    429: "Too many requests with this key, or too many wrong keys from this address; wait `Retry-After` seconds.",
     500: "Something went wrong on our side.",
     503: "The database or the message broker is away; try again after `Retry-After` seconds.",
 }
@@ -51,7 +52,7 @@ def _example(code: str, status: int) -> dict[str, Any]:
     return {"error": {"code": code, "message": message, "statusCode": status, "metadata": metadata}}
 
 
-AUTH_CODES: Final = ("UNAUTHORIZED", "INVALID_API_KEY", "FORBIDDEN")
+AUTH_CODES: Final = ("UNAUTHORIZED", "INVALID_API_KEY", "FORBIDDEN", "RATE_LIMIT_EXCEEDED")
 
 CREATE_EXAMPLE: Final = {
     "name": "Checkout clean-up",

@@ -1,0 +1,77 @@
+"""Requests to make a key."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from services.api.auth import Permission, Principal
+from services.api.errors import ApiError
+from services.api.problems import InvalidRequestError, Problem, problem
+from services.api.schemas import Moment, Strict, check_part
+
+TEAM_PATTERN: Final = r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$"
+
+
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise PydanticCustomError("rule", "must not contain control characters")
+    return value
+
+
+class KeyRequest(Strict):
+    """A key to be made."""
+
+    name: Annotated[
+        str,
+        StringConstraints(strip_whitespace=True, min_length=1, max_length=100),
+        AfterValidator(_printable),
+        Field(description="who or what will hold it; shown as the author of what it does"),
+    ]
+    team: (
+        Annotated[
+            str,
+            StringConstraints(pattern=TEAM_PATTERN, max_length=64),
+            Field(description="whose work it sees; the asking key's own team if absent"),
+        ]
+        | None
+    ) = None
+    permissions: Annotated[
+        list[Permission], Field(min_length=1, max_length=10, description="none that the asking key lacks")
+    ]
+    expires_at: Moment | None = Field(default=None, description="after this it is refused; absent: never")
+
+
+def read_key(body: Any, asking: Principal, now: datetime) -> KeyRequest:
+    """The request, checked.
+
+    Raises:
+        InvalidRequestError: names every field that is wrong.
+        ApiError: 403, `asking` may not make such a key.
+    """
+    request, problems = check_part(KeyRequest, body, {})
+    if request is not None:
+        problems = list(_across(body, request, now))
+    if request is None or problems:
+        raise InvalidRequestError(problems)
+    _refuse_more_than_own(request, asking)
+    return request
+
+
+def _across(body: dict[str, Any], request: KeyRequest, now: datetime) -> Iterator[Problem]:
+    if request.expires_at is not None and request.expires_at <= now:
+        yield problem("expires_at" if "expires_at" in body else "expiresAt", "must be in the future")
+
+
+def _refuse_more_than_own(request: KeyRequest, asking: Principal) -> None:
+    lacking = sorted(set(request.permissions) - asking.permissions)
+    if lacking:
+        raise ApiError(
+            "FORBIDDEN",
+            f"a key cannot give what it lacks itself: {', '.join(lacking)}",
+            metadata={"permissions": lacking},
+        )
+    if request.team not in (None, asking.team) and not asking.operator:
+        raise ApiError("FORBIDDEN", "only the operator's key makes keys for other teams", metadata={"field": "team"})
