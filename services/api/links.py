@@ -73,6 +73,34 @@ def _find(tasks: Sequence[Outline], index: int, wanted: Any) -> int:
     return target
 
 
+def existing(
+    tasks: Sequence[Mapping[str, Any]], wanted: Sequence[Any], field: str, own_id: str | None = None
+) -> tuple[tuple[str, ...], list[Problem]]:
+    """The ids of the tasks that `wanted` names by id, title or index, and what is wrong with them.
+
+    Args:
+        tasks: the views of all tasks of the orchestration, in order.
+        field: where `wanted` stands in the request.
+        own_id: of the task that is to depend on them, None for one that is still to be added.
+    """
+    ids = [task["id"] for task in tasks]
+    own = ids.index(own_id) if own_id is not None else len(ids)
+    outlines = [Outline(task["title"], (), field) for task in tasks]
+    found: list[int] = []
+    problems: list[Problem] = []
+    for place, value in enumerate(wanted):
+        try:
+            found.append(_find(outlines, own, ids.index(value) if value in ids else value))
+        except ValueError as exc:
+            problems.append(problem(f"{field}[{place}]", str(exc)))
+    if own_id is not None and not problems:
+        links = [[ids.index(target) for target in task["depends_on"]] for task in tasks]
+        links[own] = found
+        if cycle := _way_back(links, own):
+            problems.append(_cycle_problem(outlines, cycle))
+    return tuple(dict.fromkeys(ids[index] for index in found)), problems
+
+
 def _cycles(depends_on: Sequence[Sequence[int]]) -> Iterator[list[int]]:
     """One cycle for each group of tasks that wait for one another, from its first task on."""
     done: set[int] = set()

@@ -229,6 +229,22 @@ class ActionShape(BaseModel):
     message: str
 
 
+class TaskActionShape(BaseModel):
+    """The outcome of an action on a task; `status` is null while it is not yet decided."""
+
+    id: str
+    status: TaskStatus | None
+    message: str
+
+
+class DeletedShape(BaseModel):
+    """It is gone."""
+
+    id: str
+    status: Literal["DELETED"]
+    message: str
+
+
 class ReceivedShape(BaseModel):
     received: Literal[True]
 

@@ -1,4 +1,4 @@
-"""Orchestrations: create, activate, list."""
+"""Creating orchestrations, one or many."""
 
 from typing import Any, Final
 
@@ -21,14 +21,10 @@ from services.api.responses import (
 from services.api.routes.answers import (
     NOT_DECIDED,
     STILL_TO_COME,
-    OrchestrationId,
     action,
-    found,
     orchestration_address,
-    send_command,
 )
-from services.api.routes.documented import ACTION_EXAMPLE, AUTH_CODES, BULK_EXAMPLE, CREATE_EXAMPLE, errors
-from shared.domain.commands import ActivateOrchestration
+from services.api.routes.documented import AUTH_CODES, BULK_EXAMPLE, CREATE_EXAMPLE, errors
 
 router = APIRouter(prefix="/api/orchestrations", tags=["orchestrations"])
 
@@ -43,7 +39,6 @@ _CREATE_ERRORS: Final = errors(
     "UNSUPPORTED_MEDIA_TYPE",
     "IDEMPOTENCY_CONFLICT",
 )
-_ACTION_ERRORS: Final = errors(*AUTH_CODES, "ORCHESTRATION_NOT_FOUND", "INVALID_STATE_TRANSITION", "ALREADY_COMPLETED")
 
 
 def _body(schema: str, example: dict[str, Any]) -> dict[str, Any]:
@@ -133,29 +128,3 @@ async def _created(parts: Parts, planned: Planned, outcome: Outcome) -> Response
     if outcome.shown is None:
         return Json(action(orchestration_id, None, "Created; it cannot be shown yet"), 202, location)
     return Json({**outcome.shown.orchestration, "tasks": outcome.shown.tasks}, 201, location)
-
-
-@router.post(
-    "/{orchestration_id}/activate",
-    operation_id="activateOrchestration",
-    summary="Activate an orchestration",
-    responses={
-        200: {
-            "model": ActionShape,
-            "description": "It is active. Activating twice is no error.",
-            "content": {"application/json": {"example": ACTION_EXAMPLE}},
-        },
-        202: {"model": ActionShape, "description": STILL_TO_COME},
-        **_ACTION_ERRORS,
-    },
-)
-@router.patch("/{orchestration_id}/activate", include_in_schema=False)
-async def activate(request: Request, principal: Writer, orchestration_id: OrchestrationId, parts: TheParts) -> Response:
-    """Starts the tasks that are ready. No body is needed."""
-    known = found(await parts.reader.exists(principal.team, orchestration_id))
-    reply = await send_command(request, principal, parts, orchestration_id, ActivateOrchestration())
-    if reply is None:
-        pending = action(orchestration_id, known.orchestration["status"], NOT_DECIDED)
-        return Json(pending, 202, {"Location": orchestration_address(orchestration_id)})
-    await parts.reader.wait_visible(principal.team, orchestration_id, reply.sequence)
-    return Json(action(orchestration_id, reply.status, "Activated" if reply.changed else "Already active"))
