@@ -65,4 +65,8 @@ def permit(connection: HTTPConnection, principal: Principal, parts: Parts) -> Pe
 def pace(parts: Parts) -> Pace:
     """How often what is done on a stream."""
     settings = parts.settings
-    return Pace(heartbeat=settings.heartbeat_seconds, idle_after_end=settings.idle_after_end_seconds)
+    return Pace(
+        heartbeat=settings.heartbeat_seconds,
+        idle_after_end=settings.idle_after_end_seconds,
+        check=settings.check_key_seconds,
+    )
