@@ -23,13 +23,13 @@ _PAGE: Final = 64
 _LAGGING_SECONDS: Final = 5.0
 """A replica of the broker that is further behind than this counts as away."""
 
-# Where `after` is a commit of this orchestration, as it is from page to page, its version is looked up, so that the
-# index leads right to the next one and no page costs more than the first.
+# Where `after` is a commit of this orchestration, as it is from page to page, its version is looked up by the key, so
+# that the index leads right to the next one and no page costs more than the first.
 _COMMITS: Final = """
 SELECT seq, body FROM event_archive
 WHERE team_id = %(team)s AND aggregate_id = %(id)s AND seq > %(after)s AND version > coalesce(
-    (SELECT last_version FROM event_archive
-     WHERE stream = %(stream)s AND seq = %(after)s AND team_id = %(team)s AND aggregate_id = %(id)s), 0)
+    (SELECT CASE WHEN team_id = %(team)s AND aggregate_id = %(id)s THEN last_version END
+     FROM event_archive WHERE stream = %(stream)s AND seq = %(after)s), 0)
 ORDER BY version LIMIT %(limit)s"""
 
 
