@@ -12,6 +12,9 @@ from typing import Any, Final
 REACH: Final = 2000
 """Candidates that one page looks at, at most: some 10 ms of work."""
 
+MOST_BEGUN: Final = 20
+"""Words that begin in the same way and are followed side by side; with more of them, nearly every text has one."""
+
 Values = dict[str, Any]
 
 
@@ -34,19 +37,23 @@ class Sort:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where candidates come from: the parts of an index named by conditions that each stand for one range of it."""
+    """Where candidates come from: one table, by conditions that each stand for one range of its index.
+
+    With `repeats` the same one may come from several parts.
+    """
 
     table: str
     parts: tuple[str, ...]
+    repeats: bool = False
 
 
 def everything() -> Source:
     return Source("orchestrations", ("true",))
 
 
-def under_terms(names: Sequence[str]) -> Source:
+def under_terms(names: Sequence[str], *, repeats: bool = False) -> Source:
     """`names`: of the parameters that hold the terms."""
-    return Source("orchestration_terms", tuple(f"term = %({name})s" for name in names))
+    return Source("orchestration_terms", tuple(f"term = %({name})s" for name in names), repeats)
 
 
 def under_beginning() -> Source:
@@ -62,7 +69,7 @@ def count(sources: Sequence[tuple[Source, str]]) -> str:
     """How many candidates each source has within a condition, `REACH` + 1 standing for more than `REACH`."""
     return "\nUNION ALL ".join(
         f"SELECT {place}, (SELECT count(*) FROM (SELECT 1 FROM {source.table}"
-        f" WHERE team_id = %(team)s AND ({' OR '.join(source.parts)}){within} LIMIT {REACH + 1}) AS some)"
+        f" WHERE team_id = %(team)s AND ({' OR '.join(source.parts)}){within} LIMIT {REACH + 1}) AS few)"
         for place, (source, within) in enumerate(sources)
     )
 
@@ -82,7 +89,8 @@ def walk(source: Source, sort: Sort, within: str, belongs: str) -> str:
         f" ORDER BY {sort.by} LIMIT {REACH})"
         for part in source.parts
     )
-    near = f"SELECT {sort.column}, id FROM ({near}) AS parts ORDER BY {sort.by} LIMIT {REACH}"
+    distinct = "DISTINCT " if source.repeats else ""
+    near = f"SELECT {distinct}{sort.column}, id FROM ({near}) AS parts ORDER BY {sort.by} LIMIT {REACH}"
     return f"""
 WITH page AS MATERIALIZED (
   SELECT near.{sort.column}, near.id, found.view
@@ -108,3 +116,16 @@ CROSS JOIN LATERAL (
   SELECT o.created_at, o.updated_at, o.id, o.view::text AS view FROM orchestrations AS o
   WHERE o.team_id = %(team)s AND o.id = near.id AND {belongs} LIMIT 1) AS found
 ORDER BY {sort.by} LIMIT %(limit)s"""
+
+
+# The words one by one, each found by jumping over all candidates of the one before.
+BEGUN: Final = f"""
+WITH RECURSIVE begun AS (
+  (SELECT term FROM orchestration_terms
+   WHERE team_id = %(team)s AND term >= %(lowest)s AND term < %(highest)s ORDER BY term LIMIT 1)
+  UNION ALL
+  SELECT (SELECT term FROM orchestration_terms
+          WHERE team_id = %(team)s AND term > begun.term AND term < %(highest)s ORDER BY term LIMIT 1)
+  FROM begun WHERE begun.term IS NOT NULL
+)
+SELECT term FROM begun WHERE term IS NOT NULL LIMIT {MOST_BEGUN + 1}"""

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from services.api import rules
 from services.api.auth import Reader
-from services.api.listing import SortName, Wanted
+from services.api.listing_plan import SortName, Wanted
 from services.api.parts import TheParts
 from services.api.problems import InvalidRequestError, Problem, problem
 from services.api.responses import Json, OrchestrationsPage
