@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from services.api.keys_request import KeyRequest
 from services.api.patches import OrchestrationPatch, PauseRequest, TaskPatch
 from services.api.schemas import BulkRepository, BulkRequest, CreateRequest
 
@@ -13,6 +14,7 @@ _TAGS = [
     {"name": "tasks", "description": "The single pieces of work of an orchestration."},
     {"name": "history", "description": "What has happened to an orchestration."},
     {"name": "live", "description": "Changes as they happen."},
+    {"name": "keys", "description": "Who may ask, for what, and how long."},
     {"name": "webhook", "description": "For the provider of the agents."},
     {"name": "health", "description": "For operators."},
 ]
@@ -25,7 +27,15 @@ def document(app: FastAPI) -> dict[str, Any]:
             title=app.title, version=app.version, description=app.description, routes=app.routes, tags=_TAGS
         )
         schemas = schema.setdefault("components", {}).setdefault("schemas", {})
-        for model in (CreateRequest, BulkRepository, BulkRequest, OrchestrationPatch, TaskPatch, PauseRequest):
+        for model in (
+            CreateRequest,
+            BulkRepository,
+            BulkRequest,
+            KeyRequest,
+            OrchestrationPatch,
+            TaskPatch,
+            PauseRequest,
+        ):
             request = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(request.pop("$defs", {}))
             schemas[model.__name__] = request
