@@ -10,7 +10,7 @@ from shared.views import View
 
 def is_real(agent: AgentRow) -> bool:
     """Whether the id is the provider's own: on v0 the one that we chose first means nothing to anybody else."""
-    return agent.api_version == "v1" or agent.provider_status is not None
+    return agent.api_version == "v1" or agent.is_known
 
 
 def agent_view(agent: AgentRow) -> View:
@@ -34,19 +34,22 @@ def agent_view(agent: AgentRow) -> View:
 
 
 def agent_in(state: Orchestration, agent_id: str, sequence: int) -> AgentRow | None:
-    """The agent as its newest attempt in `state` has it, None if no attempt has it."""
+    """The agent as the attempt has it that it works for or, at rest, worked for last; None if no attempt has it."""
     having = [
         (task, attempt) for task in state.tasks.values() for attempt in task.attempts if attempt.agent_id == agent_id
     ]
     if not having:
         return None
-    task, attempt = max(having, key=_number)
+    task, attempt = max(having, key=_precedence)
+    is_known = any(attempt.has_had_agent for _, attempt in having)
     values = agent_row(state, task, attempt, sequence)
-    return AgentRow(team=values.pop("team_id"), sequence=values.pop("seq"), **values)
+    return AgentRow(team=values.pop("team_id"), sequence=values.pop("seq"), is_known=is_known, **values)
 
 
-def _number(having: tuple[Task, Attempt]) -> int:
-    return having[1].number
+def _precedence(having: tuple[Task, Attempt]) -> tuple[bool, bool, int]:
+    """An attempt that was to continue the agent, but never did, says nothing of it."""
+    _, attempt = having
+    return attempt.is_active, attempt.has_had_agent, attempt.number
 
 
 def _time(value: datetime | None) -> str | None:

@@ -28,9 +28,11 @@ SELECT team_id AS team, agent_id, attempt_id, task_id, orchestration_id, number,
 FROM agents WHERE agent_id = %s ORDER BY seq DESC LIMIT 1"""
 _TEAM_AGENT: Final = """
 SELECT a.team_id AS team, a.agent_id, a.attempt_id, a.task_id, a.orchestration_id, a.number, a.status,
-       a.provider_status, a.api_version, a.run_id, a.url, a.model, a.branch, a.started_at, a.ended_at, o.seq AS sequence
+       a.provider_status, a.api_version, a.run_id, a.url, a.model, a.branch, a.started_at, a.ended_at,
+       o.seq AS sequence, bool_or(a.provider_status IS NOT NULL) OVER () AS is_known
 FROM agents AS a JOIN orchestrations AS o ON o.team_id = a.team_id AND o.id = a.orchestration_id
-WHERE a.agent_id = %s AND a.team_id = %s ORDER BY a.number DESC LIMIT 1"""
+WHERE a.agent_id = %s AND a.team_id = %s
+ORDER BY a.ended_at IS NULL DESC, a.provider_status IS NOT NULL DESC, a.number DESC LIMIT 1"""
 
 
 class BadCursorError(ValueError):
@@ -83,6 +85,8 @@ class AgentRow:
     started_at: datetime | None
     ended_at: datetime | None
     sequence: int
+    is_known: bool = True
+    """Whether the provider is known to have had this agent, for this attempt or an earlier one."""
 
 
 class Queries:
@@ -116,7 +120,10 @@ class Queries:
         return await self._agent(_AGENT, (agent_id,))
 
     async def team_agent(self, team: str, agent_id: str) -> AgentRow | None:
-        """The team's agent of this id as its newest attempt has it; `sequence` is that of the orchestration."""
+        """The team's agent of this id as the attempt has it that it works for or, at rest, worked for last.
+
+        `sequence` is that of the orchestration.
+        """
         return await self._agent(_TEAM_AGENT, (agent_id, team))
 
     async def ping(self) -> None:

@@ -202,7 +202,10 @@ class OrchestrationReader:
         return await self._fold_task(team, owner, task_id) if owner else None
 
     async def find_agent(self, team: str, agent_id: str) -> ShownAgent | None:
-        """The agent with its newest attempt, None if the team has none of this id. Raises as `find_task` does."""
+        """The agent with the attempt that it works or worked for, None if the team has none of this id.
+
+        Raises as `find_task` does.
+        """
         found, owner = await self._look_up(self._queries.team_agent, team, agent_id)
         if found is not None:
             return _shown_agent(found)
