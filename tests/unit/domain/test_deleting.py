@@ -140,7 +140,15 @@ def test_deleted_it_is_there_for_no_user(command: AnyCommand) -> None:
 
 
 def test_what_comes_late_of_its_agents_and_timers_does_no_harm() -> None:
-    late: list[AnyCommand] = [TICK, start("a"), record("a"), reject("a"), finish("a"), expire("a"), note_waiting("a", "slot")]
+    late: list[AnyCommand] = [
+        TICK,
+        start("a"),
+        record("a"),
+        reject("a"),
+        finish("a"),
+        expire("a"),
+        note_waiting("a", "slot"),
+    ]
     for command in late:
         deleted().when(command, at=after(999)).then_nothing()
 
