@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from services.api.access import open_access
 from services.api.checkpoint import CheckpointWatcher, watching
 from services.api.commands import CommandClient
+from services.api.costs import CostQueries
 from services.api.errors import add_error_handlers
 from services.api.guard import JetStreamProbe
 from services.api.health import Health, ProviderCheck
@@ -30,6 +31,7 @@ from services.api.reading import Newest, OrchestrationReader
 from services.api.request_limit import RateLimitHeaders
 from services.api.responses import Json
 from services.api.routes import (
+    catalogue,
     health,
     history,
     keys,
@@ -112,6 +114,7 @@ async def open_parts(settings: ApiSettings, runtime: Runtime) -> AsyncIterator[P
             idempotency=idempotency,
             queries=queries,
             listing=Listing(pool),
+            costs=CostQueries(pool),
             history=commits,
             past=Past(commits, log, watcher, clock, patience=settings.visible_seconds),
             reader=OrchestrationReader(queries, log, watcher, newest, visible_seconds=settings.visible_seconds),
@@ -135,7 +138,7 @@ def make_app(parts: Parts) -> FastAPI:
     app.state.parts = parts
     for module in (
         *(orchestrations, listing, reading, lifecycle, history),
-        *(tasks, task_commands, stream, websocket, keys, webhook, health),
+        *(tasks, task_commands, catalogue, stream, websocket, keys, webhook, health),
     ):
         app.include_router(module.router)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]

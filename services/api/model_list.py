@@ -4,7 +4,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Literal
 
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import Model
@@ -15,11 +16,19 @@ _log = logging.getLogger(__name__)
 _FRESH_SECONDS: Final = 3600.0
 _RETRY_SECONDS: Final = 60.0
 _PATIENCE_SECONDS: Final = 2.0
-_WITHOUT_PROVIDER: Final = frozenset(KNOWN_WITHOUT_PROVIDER)
+_WITHOUT_PROVIDER: Final = tuple(Model(name, name) for name in KNOWN_WITHOUT_PROVIDER)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The models that can be named. Those of the `fallback` have always been there; the provider may have others."""
+
+    models: tuple[Model, ...]
+    source: Literal["provider", "fallback"]
 
 
 class ModelList:
-    """Names that the provider takes for a model.
+    """The models of the provider.
 
     Args:
         ask: the provider's list; may raise ProviderError.
@@ -36,16 +45,21 @@ class ModelList:
         self._ask = ask
         self._patience = patience
         self._now = now
-        self._names: frozenset[str] | None = None
+        self._models: tuple[Model, ...] = ()
         self._due = now()
         self._asking: asyncio.Task[None] | None = None
 
     async def names(self) -> frozenset[str]:
-        """The list, or the names that have always been there as long as the provider could not be asked."""
+        """Every name that can be given for a model."""
+        offer = await self.offer()
+        return frozenset(name for model in offer.models for name in (model.id, *model.aliases) if name)
+
+    async def offer(self) -> Offer:
+        """The list, or what has always been there as long as the provider could not be asked."""
         self.refresh()
-        if self._names is None and self._asking is not None:
+        if not self._models and self._asking is not None:
             await asyncio.wait({self._asking}, timeout=self._patience)
-        return self._names or _WITHOUT_PROVIDER
+        return Offer(self._models, "provider") if self._models else Offer(_WITHOUT_PROVIDER, "fallback")
 
     def refresh(self) -> None:
         """Ask again in the background if it is time to."""
@@ -54,9 +68,8 @@ class ModelList:
 
     async def _fetch(self) -> None:
         try:
-            models = await self._ask()
-            names = {name for model in models for name in (model.id, *model.aliases) if name}
-            self._names = frozenset(names) or self._names
+            models = tuple(model for model in await self._ask() if model.id)
+            self._models = models or self._models
             self._due = self._now() + _FRESH_SECONDS
         except ProviderError as exc:
             _log.info("The provider does not list its models, going on with those known: %s", exc)

@@ -13,6 +13,7 @@ _TAGS = [
     {"name": "orchestrations", "description": "Programmes of coding work on cloud agents."},
     {"name": "tasks", "description": "The single pieces of work of an orchestration."},
     {"name": "history", "description": "What has happened to an orchestration."},
+    {"name": "catalogue", "description": "What can be asked for, and what it has cost."},
     {"name": "live", "description": "Changes as they happen."},
     {"name": "keys", "description": "Who may ask, for what, and how long."},
     {"name": "webhook", "description": "For the provider of the agents."},

@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 
 from services.api.access import Access
 from services.api.commands import CommandClient
+from services.api.costs import CostQueries
 from services.api.health import Health
 from services.api.history import History
 from services.api.idempotency import Idempotency
@@ -34,6 +35,7 @@ class Parts:
     idempotency: Idempotency
     queries: Queries
     listing: Listing
+    costs: CostQueries
     reader: OrchestrationReader
     history: History
     past: Past
