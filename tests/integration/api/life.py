@@ -17,7 +17,7 @@ ODD: Final[dict[str, Any]] = {
 }
 """What two ways of writing JSON would write in two ways."""
 
-TASKS: Final = [
+TASKS: Final[list[dict[str, Any]]] = [
     {"title": "Add validation", "description": "Validate every field of the form.", "metadata": ODD},
     {"title": "Write tests", "description": "Cover the validation with tests.", "maxRetries": 2},
 ]
