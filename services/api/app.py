@@ -31,6 +31,7 @@ from services.api.reading import Newest, OrchestrationReader
 from services.api.request_limit import RateLimitHeaders
 from services.api.responses import Json
 from services.api.routes import (
+    agents,
     catalogue,
     health,
     history,
@@ -110,6 +111,7 @@ async def open_parts(settings: ApiSettings, runtime: Runtime) -> AsyncIterator[P
             ids=RandomIds(),
             access=await stack.enter_async_context(open_access(settings, runtime, clock)),
             models=models,
+            provider=provider,
             commands=commands,
             idempotency=idempotency,
             queries=queries,
@@ -138,7 +140,7 @@ def make_app(parts: Parts) -> FastAPI:
     app.state.parts = parts
     for module in (
         *(orchestrations, listing, reading, lifecycle, history),
-        *(tasks, task_commands, catalogue, stream, websocket, keys, webhook, health),
+        *(tasks, task_commands, agents, catalogue, stream, websocket, keys, webhook, health),
     ):
         app.include_router(module.router)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from services.api.follow_up_request import FollowUpRequest
 from services.api.keys_request import KeyRequest
 from services.api.patches import OrchestrationPatch, PauseRequest, TaskPatch
 from services.api.schemas import BulkRepository, BulkRequest, CreateRequest
@@ -12,6 +13,7 @@ from services.api.schemas import BulkRepository, BulkRequest, CreateRequest
 _TAGS = [
     {"name": "orchestrations", "description": "Programmes of coding work on cloud agents."},
     {"name": "tasks", "description": "The single pieces of work of an orchestration."},
+    {"name": "agents", "description": "The provider's agents, each at work for one attempt at a time."},
     {"name": "history", "description": "What has happened to an orchestration."},
     {"name": "catalogue", "description": "What can be asked for, and what it has cost."},
     {"name": "live", "description": "Changes as they happen."},
@@ -36,6 +38,7 @@ def document(app: FastAPI) -> dict[str, Any]:
             OrchestrationPatch,
             TaskPatch,
             PauseRequest,
+            FollowUpRequest,
         ):
             request = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(request.pop("$defs", {}))

@@ -18,6 +18,7 @@ from services.api.past import Past
 from services.api.queries import Queries
 from services.api.reading import OrchestrationReader
 from services.api.settings import ApiSettings
+from shared.cursor.provider import Provider
 from shared.jetstream.publish import Publisher
 from shared.observability.health import Readiness
 from shared.ports import Clock, Ids
@@ -31,6 +32,7 @@ class Parts:
     ids: Ids
     access: Access
     models: ModelList
+    provider: Provider
     commands: CommandClient
     idempotency: Idempotency
     queries: Queries

@@ -6,7 +6,7 @@ import orjson
 from pydantic import BaseModel, Field, JsonValue
 from starlette.responses import JSONResponse
 
-from shared.domain.events import OrchestrationStatus, TaskStatus
+from shared.domain.events import AgentStatus, OrchestrationStatus, TaskStatus
 
 
 class Json(JSONResponse):
@@ -234,6 +234,60 @@ class TaskActionShape(BaseModel):
 
     id: str
     status: TaskStatus | None
+    message: str
+
+
+class CloudAgentShape(BaseModel):
+    """An agent with the attempt that it works for or, at rest, worked for last."""
+
+    id: str
+    run_id: str | None
+    status: AgentStatus | None
+    provider_status: str | None = Field(description="the provider's own word")
+    url: str | None
+    api_version: str | None
+    model: str | None
+    branch: str | None
+    orchestration_id: str
+    task_id: str
+    attempt_id: str
+    attempt_number: int
+    started_at: str | None
+    ended_at: str | None
+
+
+class AgentStatusShape(BaseModel):
+    """What the provider says of an agent at `as_of`."""
+
+    id: str
+    status: AgentStatus
+    provider_status: str = Field(description="the provider's own word")
+    run_id: str | None
+    url: str | None
+    branch: str | None
+    pr_url: str | None
+    summary: str | None
+    as_of: str
+
+
+class MessageShape(BaseModel):
+    id: str
+    author: Literal["user", "assistant"]
+    text: str
+
+
+class ConversationShape(BaseModel):
+    """What was said, oldest first."""
+
+    id: str
+    messages: list[MessageShape]
+
+
+class AgentActionShape(BaseModel):
+    """The outcome of an action on an agent; `status` is null where it is not known."""
+
+    id: str
+    status: AgentStatus | None
     message: str
 
 

@@ -17,12 +17,15 @@ _DESCRIPTIONS: Final = {
     422: "The `Idempotency-Key` was used for another request within the last 24 hours; nothing was done.",
     429: "Too many requests with this key, or too many wrong keys from this address; wait `Retry-After` seconds.",
     500: "Something went wrong on our side.",
+    502: "The provider of the agents did not answer, or refused to.",
     503: "The database or the message broker is away; try again after `Retry-After` seconds.",
 }
 _MESSAGES: Final = {
     "INVALID_REQUEST": "2 fields are wrong, the first is repository: must be owner/repo …",
     "INVALID_API_KEY": "the API key is not valid",
     "ORCHESTRATION_NOT_FOUND": "there is no orchestration with this id",
+    "AGENT_NOT_FOUND": "there is no agent with this id",
+    "CURSOR_API_ERROR": "the provider of the agents did not answer in time",
     "ALREADY_COMPLETED": "the orchestration is COMPLETED and cannot be activated again",
 }
 

@@ -1,0 +1,30 @@
+"""The request to let an agent go on with a further prompt."""
+
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints
+
+from services.api.problems import InvalidRequestError
+from services.api.schemas import Strict, check_part
+
+
+class FollowUpRequest(Strict):
+    """What the agent is to do next."""
+
+    prompt: Annotated[
+        str,
+        StringConstraints(strip_whitespace=True, min_length=1, max_length=5000),
+        Field(examples=["Add a test for the empty form, too."]),
+    ]
+
+
+def read_follow_up(body: Any) -> str:
+    """The prompt.
+
+    Raises:
+        InvalidRequestError: names everything that is wrong.
+    """
+    request, problems = check_part(FollowUpRequest, body, {})
+    if request is None:
+        raise InvalidRequestError(problems)
+    return request.prompt
