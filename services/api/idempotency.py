@@ -93,8 +93,18 @@ class PlannedCommand(BaseModel, Generic[C]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Keyed:
-    """A request under its key."""
+class Work(Generic[P]):
+    """What a request is to do, see the module's text."""
+
+    plan_type: type[P]
+    plan: Callable[[RequestIds], Awaitable[P]]
+    carry_out: Callable[[P], Awaitable[Response]]
+    store_answer: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """A request under its key. `fingerprint` tells it from every other request."""
 
     team: str
     key: str
@@ -102,7 +112,7 @@ class _Keyed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Given:
+class Given:
     """What a request is answered; `replayed`: it was not the one that led to it."""
 
     answer: Answer
@@ -121,7 +131,7 @@ class Idempotency:
         self._store = store
         self._clock = clock
         self._ids = ids
-        self._runs: dict[_Keyed, asyncio.Task[_Given]] = {}
+        self._runs: dict[Requested, asyncio.Task[Given]] = {}
 
     async def aclose(self) -> None:
         """Leave what is under way to the next repeat."""
@@ -133,93 +143,78 @@ class Idempotency:
         """Ids for a request without a key."""
         return RequestIds(self._ids.new())
 
-    async def answer(
-        self,
-        keyed: _Keyed,
-        plan_type: type[P],
-        plan: Callable[[RequestIds], Awaitable[P]],
-        carry_out: Callable[[P], Awaitable[Response]],
-        *,
-        store_answer: bool = True,
-    ) -> _Given:
+    async def answer(self, requested: Requested, work: Work[P]) -> Given:
         """See the module's text.
 
         Raises:
             ApiError: 422, the key was used for another request.
             psycopg.OperationalError: the table cannot be reached; nothing was done that a repeat would do again.
         """
-        run = self._runs.get(keyed)
+        run = self._runs.get(requested)
         if run is not None:
             return replace(await asyncio.shield(run), replayed=True)
-        run = asyncio.create_task(self._run(keyed, plan_type, plan, carry_out, store_answer), name="idempotent request")
-        self._runs[keyed] = run
-        run.add_done_callback(partial(self._ended, keyed))
+        run = asyncio.create_task(self._run(requested, work), name="idempotent request")
+        self._runs[requested] = run
+        run.add_done_callback(partial(self._ended, requested))
         # Whoever asked may go away; what was begun goes on, for the others who ask the same.
         return await asyncio.shield(run)
 
-    def _ended(self, keyed: _Keyed, run: "asyncio.Task[_Given]") -> None:
-        del self._runs[keyed]
+    def _ended(self, requested: Requested, run: "asyncio.Task[Given]") -> None:
+        del self._runs[requested]
         if not run.cancelled():
             run.exception()  # seen, also where nobody waits any more
 
-    async def _run(
-        self,
-        keyed: _Keyed,
-        plan_type: type[P],
-        plan: Callable[[RequestIds], Awaitable[P]],
-        carry_out: Callable[[P], Awaitable[Response]],
-        store_answer: bool,
-    ) -> _Given:
-        claim = await self._store.find(keyed.team, keyed.key) or await self._claim(keyed, plan)
-        if claim.fingerprint != keyed.fingerprint:
+    async def _run(self, requested: Requested, work: Work[P]) -> Given:
+        claim = await self._store.find(requested.team, requested.key) or await self._claim(requested, work)
+        if claim.fingerprint != requested.fingerprint:
             raise _conflict()
         if claim.answer is not None:
-            return _Given(claim.answer, replayed=True)
+            return Given(claim.answer, replayed=True)
         assert claim.plan is not None  # the table has one or the other
-        plan_again = plan_type.model_validate_json(claim.plan)
-        answer = await self._carry_out(keyed, carry_out(plan_again), begun_before=not claim.is_new)
-        if store_answer and answer.status != 202:
-            answer = await self._settled(keyed, answer)
-        return _Given(answer, replayed=not claim.is_new)
+        run = work.carry_out(work.plan_type.model_validate_json(claim.plan))
+        answer = await self._carry_out(requested, run, begun_before=not claim.is_new)
+        if work.store_answer and answer.status != 202:
+            answer = await self._settled(requested, answer)
+        return Given(answer, replayed=not claim.is_new)
 
-    async def _claim(self, keyed: _Keyed, plan: Callable[[RequestIds], Awaitable[P]]) -> Claim:
+    async def _claim(self, requested: Requested, work: Work[P]) -> Claim:
         """Nothing is done before the plan is stored: whoever finds it does the same, under the same ids."""
-        planned = await plan(RequestIds(self._seed(keyed)))
+        planned = await work.plan(RequestIds(self._seed(requested)))
         encoded = planned.model_dump_json().encode()
-        return await self._store.claim(keyed.team, keyed.key, keyed.fingerprint, encoded)
+        return await self._store.claim(requested.team, requested.key, requested.fingerprint, encoded)
 
-    def _seed(self, keyed: _Keyed) -> str:
+    def _seed(self, requested: Requested) -> str:
         """Made from the request, and not by chance, so that even who loses the table gets the same ids that day.
 
         The day is in it, for a key is free for something new after it has expired.
         """
         day = self._clock.now().date().isoformat()
-        return derive_id("idempotency", keyed.team, keyed.key, keyed.fingerprint.hex(), day)
+        return derive_id("idempotency", requested.team, requested.key, requested.fingerprint.hex(), day)
 
-    async def _carry_out(self, keyed: _Keyed, run: Awaitable[Response], *, begun_before: bool) -> Answer:
+    async def _carry_out(self, requested: Requested, run: Awaitable[Response], *, begun_before: bool) -> Answer:
         try:
             response = await run
         except _REFUSALS as exc:
             if not isinstance(exc, ApiError) or exc.status < 500:
-                await self._forget(keyed)
+                await self._forget(requested)
             elif begun_before and exc.metadata.get("outcome") == NOT_SENT:
                 # This request sent nothing; what an earlier one sent may still be carried out.
                 raise unavailable("the message broker does not answer", outcome=UNKNOWN) from exc
             raise
         return Answer(response.status_code, bytes(response.body), response.headers.get("Location"))
 
-    async def _settled(self, keyed: _Keyed, answer: Answer) -> Answer:
+    async def _settled(self, requested: Requested, answer: Answer) -> Answer:
         """The answer to give: the first that was stored."""
         try:
-            return await self._store.settle(keyed.team, keyed.key, keyed.fingerprint, answer)
+            return await self._store.settle(requested.team, requested.key, requested.fingerprint, answer)
         except psycopg.Error as exc:
             # It is done and this is the answer; a repeat finds the plan and comes to the same bytes.
             _log.warning("An answer could not be stored: %s", type(exc).__name__)
             return answer
 
-    async def _forget(self, keyed: _Keyed) -> None:
+    async def _forget(self, requested: Requested) -> None:
         try:
-            await self._store.forget(keyed.team, keyed.key, keyed.fingerprint)
+            await self._store.forget(requested.team, requested.key, requested.fingerprint)
         except psycopg.Error as exc:
             # The same request can be sent again; only another one under this key is refused until it expires.
             _log.warning("A key could not be given back: %s", type(exc).__name__)
@@ -257,9 +252,9 @@ class OnceForRequest:
         """
         if self._key is None:
             return await carry_out(await plan(self._idempotency.fresh()))
-        keyed = _Keyed(team, self._key, _fingerprint(self._request, body))
-        given = await self._idempotency.answer(keyed, plan_type, plan, carry_out, store_answer=store_answer)
-        return _response(given)
+        work = Work(plan_type, plan, carry_out, store_answer)
+        requested = Requested(team, self._key, _fingerprint(self._request, body))
+        return _response(await self._idempotency.answer(requested, work))
 
 
 def _fingerprint(request: Request, body: Any) -> bytes:
@@ -275,7 +270,7 @@ def _conflict() -> ApiError:
     return ApiError("IDEMPOTENCY_CONFLICT", "the Idempotency-Key was used for another request; take a new one")
 
 
-def _response(given: _Given) -> Response:
+def _response(given: Given) -> Response:
     headers = {}
     if given.answer.location is not None:
         headers["Location"] = given.answer.location

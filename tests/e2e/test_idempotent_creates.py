@@ -14,7 +14,7 @@ from tests.support.stack import RunningSystem, running_system, task
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 CLIENTS = 6
-KILLED = ("api", "nats", "api", "dispatcher", "postgres", "api")
+KILLED = ("api", "nats", "postgres", "api")
 
 
 async def test_every_request_creates_one_orchestration_whatever_is_killed() -> None:
