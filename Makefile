@@ -54,6 +54,7 @@ docs: $(INSTALLED) ## write the generated pages of docs/
 	@$(BIN)/python -m services.api.docs docs/openapi.json
 	@$(BIN)/python -m services.api.permissions docs/permissions.md
 	@$(BIN)/python -m services.notifier.docs docs/public-events.md
+	@$(BIN)/python -m shared.transitions docs/transitions.md
 
 fmt: $(INSTALLED) ## put the code into its one format
 	@$(BIN)/ruff check --quiet --fix $(CODE)

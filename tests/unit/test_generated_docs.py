@@ -4,6 +4,7 @@ from pathlib import Path
 
 from services.api.docs import openapi_json
 from services.notifier.docs import public_events_page
+from shared.transitions import transitions_page
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -14,3 +15,7 @@ def test_the_openapi_document_is_the_one_that_is_served() -> None:
 
 def test_the_page_of_public_events_is_the_contract() -> None:
     assert (DOCS / "public-events.md").read_text() == public_events_page(), "run `make docs`"
+
+
+def test_the_page_of_transitions_is_what_is_decided() -> None:
+    assert (DOCS / "transitions.md").read_text() == transitions_page(), "run `make docs`"
