@@ -101,6 +101,57 @@ def failed_fast(orchestration: str, *, team: str = TEAM, start: datetime = START
     return commits(orchestration, steps, team=team, start=start)
 
 
+def steered(orchestration: str, *, team: str = TEAM, start: datetime = START) -> list[Commit]:
+    """Two tasks and one that is added before them, with all that users ask for until it is cancelled."""
+    one, two, added = (f"{orchestration}-t{number}" for number in (1, 2, 3))
+    deadline = start + timedelta(hours=2)
+    first = created(orchestration, [task(one, order=1), task(two, order=2)], team=team)
+    renamed = first.spec.model_copy(update={"name": "Another programme", "tags": ("gamma",)})
+    going_on = ev.Continuation(agent_id=f"bc-{one}-a1", api_version="v1", run_id="run-1")
+    again = queued(one, 2).model_copy(update={"continues": going_on})
+    steps: list[Step] = [
+        (first, ev.ScheduleFired(run_id="run", due_at=start, skipped=1), ev.ScheduledRunCreated(run_id="run")),
+        (ev.OrchestrationActivated(), queued(one, 1)),
+        (started(one, 1, deadline), agent_created(one, 1), status(one, 1, AgentStatus.RUNNING)),
+        (ev.TaskAdded(task=task(added)),),
+        (ev.OrchestrationUpdated(spec=renamed, changed=("name", "tags")),),
+        (ev.OrchestrationPaused(mode="stop"), stop_requested(one, 1, "PAUSE")),
+        (stopped(one, 1, "PAUSE", going_on),),
+        (ev.OrchestrationResumed(), again),
+        (ev.AttemptWaiting(task_id=one, attempt_id=f"{one}-a2", reason="rate_limit", until=deadline),),
+        (
+            ev.AttemptWithdrawn(task_id=one, attempt_id=f"{one}-a2", reason="REQUEUE"),
+            ev.TaskUpdated(task_id=one, spec=task(one, order=5), changed=("order_index",)),
+            ev.TaskSkipped(task_id=one),
+        ),
+        (queued(two, 1), started(two, 1, deadline), agent_created(two, 1)),
+        (failed(two, 1), ev.TaskFailed(task_id=two, failure=_FAILURE), *given_up(added, cause="FAIL_FAST"), ended()),
+        (
+            ev.OrchestrationReopened(),
+            ev.TaskReset(task_id=two, reason="RETRY"),
+            ev.TaskReset(task_id=added, reason="REVIVED"),
+        ),
+        (ev.OrchestrationCancelRequested(), *given_up(two, added), was_cancelled()),
+        (agent_delete_requested(one, 1),),
+        (agent_deleted(one, 1),),
+    ]
+    return commits(orchestration, steps, team=team, start=start)
+
+
+def deleted(orchestration: str, *, team: str = TEAM, start: datetime = START) -> list[Commit]:
+    """Two tasks, deleted while an agent is at work; the agent itself is deleted later."""
+    one, two = (f"{orchestration}-t{number}" for number in (1, 2))
+    steps: list[Step] = [
+        (created(orchestration, [task(one), task(two, order=1)], team=team, name="To be forgotten"),),
+        (ev.OrchestrationActivated(), queued(one, 1)),
+        (started(one, 1, start + timedelta(hours=2)), agent_created(one, 1), status(one, 1, AgentStatus.RUNNING)),
+        (ev.OrchestrationCancelRequested(delete=True), stop_requested(one, 1, "CANCEL"), *given_up(two)),
+        (stopped(one, 1, "CANCEL"), *given_up(one), was_cancelled(), ev.OrchestrationDeleted()),
+        (agent_delete_requested(one, 1), agent_deleted(one, 1)),
+    ]
+    return commits(orchestration, steps, team=team, start=start)
+
+
 def every_event() -> list[Commit]:
     """A log with every type of event, of several orchestrations and two teams, taking turns."""
     return list(
@@ -109,6 +160,8 @@ def every_event() -> list[Commit]:
             failed_fast("orc-2", start=START + timedelta(seconds=7)),
             partly_completed("orc-3", team="team-2"),
             failed_fast("orc-4", team="team-2"),
+            steered("orc-5"),
+            deleted("orc-6", team="team-2"),
         )
     )
 
@@ -199,6 +252,46 @@ def failed(task_id: str, number: int, *, retryable: bool = False) -> ev.AttemptF
         duration_ms=5_000,
         cost=0.1,
     )
+
+
+def stop_requested(task_id: str, number: int, reason: ev.StopReason) -> ev.AttemptStopRequested:
+    return ev.AttemptStopRequested(task_id=task_id, attempt_id=f"{task_id}-a{number}", reason=reason)
+
+
+def stopped(
+    task_id: str, number: int, reason: ev.StopReason, continues: ev.Continuation | None = None
+) -> ev.AttemptStopped:
+    return ev.AttemptStopped(
+        task_id=task_id,
+        attempt_id=f"{task_id}-a{number}",
+        reason=reason,
+        continues=continues,
+        duration_ms=7_000,
+        cost=0.05,
+    )
+
+
+def given_up(*task_ids: str, cause: ev.CancelCause = "CANCEL") -> Iterator[ev.TaskCancelled]:
+    for task_id in task_ids:
+        yield ev.TaskCancelled(task_id=task_id, reason="given up", cause=cause)
+
+
+def ended() -> ev.OrchestrationFailed:
+    return ev.OrchestrationFailed(failure=_FAILURE, summary="0/3 tasks completed", statistics=_STATISTICS)
+
+
+def was_cancelled() -> ev.OrchestrationCancelled:
+    return ev.OrchestrationCancelled(summary="Cancelled: 0/3 tasks completed", statistics=_STATISTICS)
+
+
+def agent_delete_requested(task_id: str, number: int) -> ev.AgentDeleteRequested:
+    return ev.AgentDeleteRequested(
+        task_id=task_id, attempt_id=f"{task_id}-a{number}", agent_id=f"bc-{task_id}-a{number}"
+    )
+
+
+def agent_deleted(task_id: str, number: int) -> ev.AgentDeleted:
+    return ev.AgentDeleted(task_id=task_id, attempt_id=f"{task_id}-a{number}", agent_id=f"bc-{task_id}-a{number}")
 
 
 _FAILURE: Final = ev.Failure(code="TIMEOUT", message="The agent took too long")

@@ -45,7 +45,15 @@ def project(log: Sequence[Stored], sizes: Sequence[int]) -> Rows:
         for key, change in fold(states, batch).items():
             states[key] = change.state
             rows |= rows_of(change)
+            if change.state.deleted:
+                rows = {name: row for name, row in rows.items() if not is_gone(name, row, change)}
     return rows
+
+
+def is_gone(name: tuple[str, str, str], row: Row, change: Change) -> bool:
+    """What `read_side` takes away: the orchestration and its tasks, but not its agents."""
+    kind, *place = name
+    return tuple(place) == change.key or (kind == "task" and row["orchestration_id"] == change.state.id)
 
 
 def test_the_histories_used_here_hold_every_type_of_event() -> None:
@@ -67,9 +75,12 @@ def test_after_each_commit_the_rows_show_exactly_what_the_state_shows() -> None:
     for upto in range(1, len(log) + 1):
         rows = project(log[:upto], [1])
         for (team, orchestration), state in replay(log[:upto]).items():
+            if state.deleted:
+                continue
             assert rows["orchestration", team, orchestration]["view"] == orchestration_view(state)
-            for view in task_views(state):
-                assert rows["task", team, view["id"]]["view"] == view
+            for position, view in enumerate(task_views(state)):
+                row = rows["task", team, view["id"]]
+                assert (row["view"], row["position"]) == (view, position)
 
 
 def test_only_tasks_that_show_something_else_are_written() -> None:
