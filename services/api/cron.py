@@ -2,7 +2,13 @@
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
+
+from cronsim import CronSimError
+
+from shared.cron import next_time
+from shared.domain.events import Schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +26,7 @@ class _Field:
         return int(text)
 
 
+_ANY_TIME: Final = datetime(2030, 1, 1, tzinfo=UTC)
 _NUMBER: Final = re.compile(r"[0-9]{1,2}")
 _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _DAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
@@ -37,7 +44,7 @@ def cron_line(text: str) -> str:
     """The line with six fields and single blanks.
 
     Raises:
-        ValueError: names the field that is wrong.
+        ValueError: names the field that is wrong, or the line never comes due.
     """
     parts = text.split()
     if len(parts) == len(_FIELDS) - 1:
@@ -47,7 +54,17 @@ def cron_line(text: str) -> str:
     for rule, part in zip(_FIELDS, parts, strict=True):
         for item in part.split(","):
             _check(rule, item)
-    return " ".join(parts)
+    line = " ".join(parts)
+    if not _comes_due(line):
+        raise ValueError("never comes due: no month that it names has such a day")
+    return line
+
+
+def _comes_due(line: str) -> bool:
+    try:
+        return next_time(Schedule(cron=line, timezone="UTC"), _ANY_TIME) is not None
+    except CronSimError:
+        return False
 
 
 def _check(rule: _Field, item: str) -> None:

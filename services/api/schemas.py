@@ -68,7 +68,6 @@ _SERVER_SET: Final = frozenset(
         "waiting_until",
     ]
 )
-_NO_SCHEDULE: Final = "recurring schedules are not available yet; use startAt"
 
 
 def _refuse(error: ValueError) -> PydanticCustomError:
@@ -332,7 +331,10 @@ def _across_fields(body: dict[str, Any], wrong: set[str]) -> Iterator[Problem]:
     if start_at is not None and body.get("activate") is True and start_name not in wrong:
         yield problem(start_name, "cannot be combined with activate, which starts at once")
     if body.get("schedule") is not None and not any(name.startswith("schedule") for name in wrong):
-        yield problem("schedule", _NO_SCHEDULE)
+        if body.get("activate") is True:
+            yield problem("schedule", "cannot be combined with activate: the schedule starts it")
+        if start_at is not None:
+            yield problem(start_name, "cannot be combined with schedule")
 
 
 def _given(body: dict[str, Any], name: str) -> tuple[str, Any]:

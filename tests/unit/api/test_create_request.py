@@ -196,8 +196,6 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     ("startAt", "tomorrow", "startAt", "INVALID_REQUEST"),
     ("startAt", "0001-01-01T00:00:00+14:00", "startAt", "INVALID_REQUEST"),
     ("startAt", 1900000000, "startAt", "INVALID_REQUEST"),
-    ("schedule", {"cron": "0 9 * * 1-5", "timezone": "Europe/Berlin"}, "schedule", "INVALID_REQUEST"),
-    ("schedule", {"cron": "0 0 9 * * mon,wed"}, "schedule", "INVALID_REQUEST"),
     ("schedule", {"cron": "* * * *"}, "schedule.cron", "INVALID_REQUEST"),
     ("schedule", {"cron": "60 * * * *"}, "schedule.cron", "INVALID_REQUEST"),
     ("schedule", {"cron": "*/0 * * * *"}, "schedule.cron", "INVALID_REQUEST"),
@@ -370,9 +368,21 @@ def test_max_parallel_has_limits(limit: Any) -> None:
     assert set(problems) == {"maxParallel"}
 
 
-def test_a_schedule_is_refused_with_a_way_out() -> None:
-    _, problems = refused(with_field("schedule", {"cron": "0 9 * * *"}))
-    assert problems == {"schedule": "recurring schedules are not available yet; use startAt"}
+def test_a_schedule_has_six_fields_and_a_time_zone() -> None:
+    schedule = read(with_field("schedule", {"cron": "0 9  * * 1-5", "timezone": "Europe/Berlin"})).schedule
+    assert schedule is not None
+    assert (schedule.cron, schedule.timezone) == ("0 0 9 * * 1-5", "Europe/Berlin")
+
+
+def test_a_schedule_starts_its_runs_itself() -> None:
+    scheduled = with_field("schedule", {"cron": "0 9 * * *"})
+    assert set(refused({**scheduled, "activate": True})[1]) == {"schedule"}
+    assert set(refused({**scheduled, "startAt": "2030-01-01T00:00:00Z"})[1]) == {"startAt"}
+
+
+@pytest.mark.parametrize("cron", ["0 0 30 2 *", "0 0 31 4,6 *"])
+def test_a_schedule_that_never_comes_due_is_refused(cron: str) -> None:
+    assert set(refused(with_field("schedule", {"cron": cron}))[1]) == {"schedule.cron"}
 
 
 def test_starting_at_a_time_and_at_once_contradict_each_other() -> None:
