@@ -1,5 +1,6 @@
 """Asking for an orchestration as it was: byte for byte what was answered then."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -55,13 +56,15 @@ async def recorded_life(api: Running) -> list[Answer]:
     async for _ in live(api.dispatcher, created):
         recorded += await answers(api, created["id"])
         async with without_database(api):
-            recorded += await answers(api, created["id"])
+            recorded.append(await asked(api, recorded[-3].path))
     return recorded
 
 
 async def ask_again(api: Running, recorded: list[Answer]) -> None:
-    for answer in recorded:
-        assert await asked(api, answer.path, answer.stamp) == answer
+    for begin in range(0, len(recorded), 10):
+        some = recorded[begin : begin + 10]
+        again = await asyncio.gather(*(asked(api, answer.path, answer.stamp) for answer in some))
+        assert list(again) == some
 
 
 async def test_every_answer_is_given_again_byte_for_byte(nats_url: str, database_url: str) -> None:
@@ -70,7 +73,7 @@ async def test_every_answer_is_given_again_byte_for_byte(nats_url: str, database
         assert len({answer.stamp.split(",")[0] for answer in recorded}) == 25
         await ask_again(api, recorded)
         await api.create()
-        await ask_again(api, recorded[::-1])
+        await ask_again(api, recorded[::-4])
     async with running_api(nats_url, database_url, prepared=True) as restarted:
         await ask_again(restarted, recorded[::7])
         async with (
