@@ -28,16 +28,35 @@ router = APIRouter(prefix="/api/orchestrations", tags=["history"])
 
 _CHUNK_BYTES: Final = 16 * 1024
 _ERRORS: Final = errors("INVALID_REQUEST", *AUTH_CODES, "ORCHESTRATION_NOT_FOUND")
+_EVENT: Final = {
+    "sequence": 4711,
+    "version": 9,
+    "id": "b7d7c3f5-6c1e-5a52-8a7f-3f0c6f0a9d21",
+    "type": "task.retry_scheduled",
+    "occurred_at": "2030-01-31T09:00:00+00:00",
+    "actor": "monitor",
+    "command_id": "0f0f6a1e-7a44-5f0b-9d5d-1c8f3a1b2c3d",
+    "correlation_id": "5f6f0f3e-5a4b-5a0e-8f5f-0d6f7a0f4c55",
+    "data": {
+        "task_id": "5f6f0f3e-5a4b-5a0e-8f5f-0d6f7a0f4c55",
+        "retry_count": 1,
+        "due_at": "2030-01-31T09:01:00Z",
+    },
+}
+_EVENTS_ANSWER: Final[dict[str, Any]] = {
+    "model": EventsPage,
+    "description": "One page of its history.",
+    "content": {"application/json": {"example": {"items": [_EVENT], "nextCursor": "4711"}}},
+}
 _LINE: Final = {
     "sequence": 4711,
     "time": "2030-01-31T09:00:00Z",
     "level": "warning",
-    "message": "Add input validation: retry 1 of 3 comes at 2030-01-31T09:01:00Z, for AGENT_FAILED: the agent ended in "
-    "an error",
-    "event": "task.retry_scheduled",
+    "message": "Add input validation: attempt 1 failed after 2 min 5 s: AGENT_FAILED: the agent ended in an error",
+    "event": "attempt.failed",
     "task_id": "5f6f0f3e-5a4b-5a0e-8f5f-0d6f7a0f4c55",
     "task_title": "Add input validation",
-    "attempt_id": None,
+    "attempt_id": "7c0e4d0b-9a1f-5e55-b0a8-6a2f1d9c8e47",
 }
 _LOG_ANSWER: Final[dict[str, Any]] = {
     "model": LogPage,
@@ -48,12 +67,14 @@ _LOG_ANSWER: Final[dict[str, Any]] = {
     },
 }
 
-Cursor = Annotated[str | None, Query(max_length=30, description="a page's `nextCursor`", examples=["4711"])]
+Cursor = Annotated[
+    str | None, Query(max_length=30, description="a page's `nextCursor`; not with `after`", examples=["4711"])
+]
 After = Annotated[
     int | None,
     Query(ge=0, le=10**18 - 1, description="the sequence of a commit, behind which to begin", examples=[4711]),
 ]
-Limit = Annotated[int, Query(ge=1, le=500)]
+Limit = Annotated[int, Query(ge=1, le=500, description="of a page")]
 LevelName = Literal["info", "warning", "error"]
 
 
@@ -61,7 +82,7 @@ LevelName = Literal["info", "warning", "error"]
     "/{orchestration_id}/events",
     operation_id="listEvents",
     summary="List the events of an orchestration, oldest first",
-    responses={200: {"model": EventsPage, "description": "One page of its history."}, **_ERRORS},
+    responses={200: _EVENTS_ANSWER, **_ERRORS},
 )
 async def events(
     request: Request,
@@ -102,7 +123,8 @@ async def logs(
     accept: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Response:
     """Lines for people, made of the events alone. With `Accept: application/x-ndjson` all of them, one JSON object a
-    line, as fast as the client takes them; then there is no `limit`.
+    line, as fast as the client takes them; then there is no `limit`. A stream that fails in the middle is cut off: only
+    one that has ended whole is whole.
     """
     refuse_unknown_parameters(request, {"level", "task", "limit", "after", "cursor"})
     begin = _begin(after, cursor)
