@@ -11,6 +11,7 @@ from services.notifier.deliveries import Deliverer
 from services.notifier.guard import Guard
 from services.notifier.outbound import SEND_SECONDS, Outbound
 from services.notifier.publish import Announcer
+from services.notifier.records import PostgresRecords
 from services.notifier.schedule import SCHEDULE
 from services.notifier.settings import NotifierSettings
 from shared.jetstream.consumer import subscribe, watch_consumers
@@ -19,6 +20,7 @@ from shared.jetstream.publish import JetStreamPublisher
 from shared.jetstream.pull import make_broker
 from shared.jetstream.topology import NOTIFIER_DELIVERIES, NOTIFIER_EVENTS
 from shared.observability.metrics import ConsumerMetrics
+from shared.postgres.pool import make_pool
 from shared.process import Runtime
 from shared.system import SystemClock
 
@@ -43,7 +45,21 @@ async def build(
     announcer = Announcer(log, publisher)
     outbound = Outbound(Guard(allow_private=settings.allow_private_webhooks), total_seconds=send_seconds)
     channel = WebhookChannel(outbound, settings.webhook_secret)
-    deliverer = Deliverer(log, SystemClock(), channel, schedule=schedule)
+    dsn = settings.database_url.get_secret_value()
+    async with make_pool(dsn, name="notifier", max_size=settings.pool_size) as pool:
+        deliverer = Deliverer(log, SystemClock(), channel, PostgresRecords(pool), schedule=schedule)
+        async with _consuming(settings, runtime, publisher, announcer, deliverer):
+            yield
+
+
+@asynccontextmanager
+async def _consuming(
+    settings: NotifierSettings,
+    runtime: Runtime,
+    publisher: JetStreamPublisher,
+    announcer: Announcer,
+    deliverer: Deliverer,
+) -> AsyncIterator[None]:
     broker = make_broker(settings.nats_url, "notifier", grace=settings.stop_seconds)
     for spec, handler, workers in (
         (NOTIFIER_EVENTS, announcer.on_commit, _ANNOUNCING),

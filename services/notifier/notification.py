@@ -22,6 +22,8 @@ class Notification(BaseModel):
     """Place in the log of the commit that holds the event."""
     occurred_at: datetime
     url: str
+    redelivered_at: datetime | None = None
+    """When it was asked for once more by hand; its tries are counted from there."""
 
     def encode(self) -> bytes:
         return self.model_dump_json().encode()

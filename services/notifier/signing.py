@@ -9,7 +9,10 @@ import hashlib
 import hmac
 import sys
 
-from services.notifier.settings import NotifierSettings
+from pydantic import ValidationError
+
+from services.notifier.settings import SigningSettings
+from shared.settings import EXIT_MISCONFIGURED, complaint
 
 _PURPOSE = "outbound-webhook:v1:"
 SECRET_PREFIX = "whsec_"
@@ -45,4 +48,9 @@ def signature_headers(key: bytes, *, webhook_id: str, timestamp: int, body: byte
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("usage: python -m services.notifier.signing TEAM")
-    print(team_secret(NotifierSettings.load().webhook_secret.get_secret_value(), sys.argv[1]))
+    try:
+        settings = SigningSettings()
+    except ValidationError as exc:
+        print(complaint(exc), file=sys.stderr)
+        sys.exit(EXIT_MISCONFIGURED)
+    print(team_secret(settings.webhook_secret.get_secret_value(), sys.argv[1]))

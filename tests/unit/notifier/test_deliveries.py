@@ -2,8 +2,10 @@
 
 import logging
 import random
+from dataclasses import replace
 from datetime import datetime, timedelta
 
+import psycopg
 import pytest
 from prometheus_client import REGISTRY
 
@@ -14,6 +16,7 @@ from services.notifier.notification import Notification
 from services.notifier.outcome import Kind, Outcome
 from services.notifier.places import Places
 from services.notifier.publish import Announcer
+from services.notifier.records import MemoryRecords, Try, Verdict
 from services.notifier.schedule import SCHEDULE
 from shared.domain.state import Orchestration
 from shared.jetstream.consumer import Later, Poison
@@ -66,7 +69,7 @@ def deliverer(
     log: MemoryEventLog, notification: Notification, *outcomes: Outcome
 ) -> tuple[Deliverer, Channel, ManualClock]:
     channel, clock = Channel(*outcomes), ManualClock(notification.occurred_at)
-    return Deliverer(log, clock, channel, Places(), random.Random(3)), channel, clock
+    return Deliverer(log, clock, channel, MemoryRecords(), Places(), random.Random(3)), channel, clock
 
 
 def counted(kind: str) -> float:
@@ -134,7 +137,7 @@ async def test_the_body_is_of_the_event_and_not_of_what_came_later(
 
 async def test_a_busy_host_is_come_back_to_without_a_try(log: MemoryEventLog, notification: Notification) -> None:
     one, channel, _ = deliverer(log, notification, OK)
-    busy = Deliverer(one.log, one.clock, channel, Places(per_host=1, waiting=0))
+    busy = Deliverer(one.log, one.clock, channel, one.records, Places(per_host=1, waiting=0))
     async with busy.places.take("hooks.example.com"):
         with pytest.raises(Later):
             await busy.on_notification(as_delivery(notification.encode()))
@@ -146,3 +149,69 @@ async def test_what_is_no_notification_is_poison(log: MemoryEventLog, notificati
     with pytest.raises(Poison) as poison:
         await one.on_notification(as_delivery(b'{"delivery_id": "d", "url": ["https://a.example/SECRET-TOKEN"]}'))
     assert "SECRET-TOKEN" not in poison.value.reason
+
+
+async def test_every_try_is_written_down_before_it_is_sent(log: MemoryEventLog, notification: Notification) -> None:
+    one, _, clock = deliverer(log, notification, NO, OK)
+    assert isinstance(one.records, MemoryRecords)
+    with pytest.raises(Later) as later:
+        await one.on_notification(as_delivery(notification.encode()))
+    clock.advance(timedelta(seconds=later.value.delay_seconds))
+    await one.on_notification(as_delivery(notification.encode(), deliveries=2))
+    (first, no), (second, yes) = one.records.tries[notification.delivery_id]
+    assert (first.number, second.number) == (1, 2)
+    assert no is not None
+    assert (no.status, no.outcome.detail) == ("PENDING", "answered 500")
+    assert no.next_at == first.started_at + timedelta(seconds=later.value.delay_seconds)
+    assert yes is not None
+    assert (yes.status, yes.next_at, yes.error) == ("DELIVERED", None, None)
+
+
+async def test_what_was_given_up_says_so_with_its_code(log: MemoryEventLog, notification: Notification) -> None:
+    one, _, _ = deliverer(log, notification, Outcome(Kind.GONE, "answered 410"))
+    assert isinstance(one.records, MemoryRecords)
+    with pytest.raises(Poison):
+        await one.on_notification(as_delivery(notification.encode()))
+    [(_, verdict)] = one.records.tries[notification.delivery_id]
+    assert verdict is not None
+    assert (verdict.status, verdict.error) == ("FAILED", f"{FAILED}: gone: answered 410")
+
+
+class Away(MemoryRecords):
+    """A database that is away, from the start or from the sending on."""
+
+    def __init__(self, *, at: str) -> None:
+        super().__init__()
+        self.at = at
+
+    async def begin(self, notification: Notification, channel: str, now: datetime) -> Try:
+        if self.at == "begin":
+            raise psycopg.OperationalError("away")
+        return await super().begin(notification, channel, now)
+
+    async def end(self, made: Try, verdict: Verdict) -> None:
+        raise psycopg.OperationalError("away")
+
+
+async def test_nothing_is_sent_that_cannot_be_written_down(log: MemoryEventLog, notification: Notification) -> None:
+    one, channel, _ = deliverer(log, notification, OK)
+    with pytest.raises(Later):
+        await replace(one, records=Away(at="begin")).on_notification(as_delivery(notification.encode()))
+    assert channel.outcomes == [OK]
+
+
+async def test_what_was_sent_is_not_sent_again_for_the_record_s_sake(
+    log: MemoryEventLog, notification: Notification
+) -> None:
+    one, channel, _ = deliverer(log, notification, OK)
+    await replace(one, records=Away(at="end")).on_notification(as_delivery(notification.encode()))
+    assert channel.outcomes == []
+
+
+async def test_what_is_asked_for_again_has_all_its_tries(log: MemoryEventLog, notification: Notification) -> None:
+    one, _, clock = deliverer(log, notification, NO)
+    clock.advance(timedelta(days=30))
+    again = notification.model_copy(update={"redelivered_at": clock.now()})
+    with pytest.raises(Later) as later:
+        await one.on_notification(as_delivery(again.encode()))
+    assert later.value.delay_seconds < 10
