@@ -9,7 +9,6 @@ from psycopg import AsyncConnection
 from services.api import listing_sql as sql
 from services.api.listing_cursor import make_cursor, read_cursor
 from services.api.listing_plan import Group, Plan, Wanted, make_plan
-from services.api.listing_sql import MOST_BEGUN, REACH
 from services.api.queries import Page
 from shared.postgres.pool import Pool, transact
 
@@ -45,28 +44,58 @@ class Listing:
 
 
 async def choose(connection: AsyncConnection[Any], plan: Plan) -> str:
-    """The statement for the page that has to look at the least: all that a rare filter has, or along the list."""
-    sort, belongs, along = plan.sort, plan.belongs, plan.along
-    if plan.groups:
-        counting = sql.count([(group.source, group.within) for group in plan.groups])
-        rows = await (await connection.execute(counting, plan.values)).fetchall()
-        few, place = min((number, place) for place, number in rows)
-        if few <= REACH:
-            rare = plan.groups[place]
-            return sql.gather(rare.source, sort, rare.within, belongs)
-    if plan.begun is not None:
-        along = await _under_begun(connection, plan, plan.begun) or along
-    return sql.walk(along.source, sort, along.within, belongs)
+    """The statement for the page that gets furthest: all that a rare filter has, or along the list."""
+    rare = await _rare(connection, plan)
+    if rare is not None:
+        return sql.gather(rare.source, plan.sort, rare.within, plan.belongs)
+    along = await _furthest(connection, plan) if plan.by_creation else plan.along
+    return sql.walk(along.source, plan.sort, along.within, plan.belongs)
 
 
-async def _under_begun(connection: AsyncConnection[Any], plan: Plan, within: str) -> Group | None:
+async def _rare(connection: AsyncConnection[Any], plan: Plan) -> Group | None:
+    """The candidates that are not in the order of the list but are so few that they need not be."""
+    groups = [] if plan.by_creation else list(plan.groups)
+    if plan.beginning is not None:
+        groups.append(plan.beginning)
+    if not groups:
+        return None
+    counting = sql.count([(group.source, group.within) for group in groups])
+    rows = await (await connection.execute(counting, plan.values)).fetchall()
+    few, place = min((number, place) for place, number in rows)
+    return groups[place] if few <= sql.REACH else None
+
+
+async def _furthest(connection: AsyncConnection[Any], plan: Plan) -> Group:
+    """The candidates that are the fewest for the next stretch of the list.
+
+    Nothing on the list can stand before any filter's first candidate, so the stretch begins at the last of these.
+    """
+    groups = list(plan.groups)
+    if plan.beginning is not None and (begun := await _under_begun(connection, plan)):
+        groups.append(begun)
+    if len(groups) < 2:
+        return groups[0] if groups else plan.along
+    within = plan.along.within
+    spans = sql.span([group.source for group in groups], plan.sort, within)
+    rows = await (await connection.execute(spans, plan.values)).fetchall()
+    first = [begin for _, begin, _ in rows if begin is not None]
+    ends = {place: end for place, begin, end in rows if begin is not None and end is not None}
+    for place, group in enumerate(groups):
+        if place not in ends:
+            return group  # these are all of them
+    furthest = sorted(ends, key=lambda place: ends[place], reverse=not plan.sort.descending)
+    plan.values["start"] = min(first) if plan.sort.descending else max(first)
+    return Group(groups[furthest[0]].source, f"{within} AND {plan.sort.from_start}")
+
+
+async def _under_begun(connection: AsyncConnection[Any], plan: Plan) -> Group | None:
     """The candidates of every word that begins as wanted, None if these are too many words, or none any more."""
-    rows = await (await connection.execute(sql.BEGUN, plan.values)).fetchall()
-    if not 0 < len(rows) <= MOST_BEGUN:
+    rows = await (await connection.execute(sql.words_begun(), plan.values)).fetchall()
+    if not 0 < len(rows) <= sql.MOST_BEGUN:
         return None
     names = [f"begun{place}" for place in range(len(rows))]
     plan.values.update(zip(names, (term for (term,) in rows), strict=True))
-    return Group(sql.under_terms(names, repeats=True), within)
+    return Group(sql.under_terms(names, repeats=True), plan.along.within)
 
 
 def _page(rows: Sequence[tuple[Any, ...]], team: str, wanted: Wanted, limit: int) -> Page:

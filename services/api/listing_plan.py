@@ -58,18 +58,21 @@ class Plan:
 
     Args:
         belongs: the condition on a row for being on the page.
-        groups: candidates by each filter that may have so few that all of them can be looked at.
-        along: the best that is in the order of the list.
-        begun: the range of candidates, where those under the words that begin with the parameter `lowest` would be
-            better than `along`; None where they are not, or are in another order.
+        groups: candidates by each filter. They are in the order of the list if that is by creation.
+        beginning: candidates by the beginning of a word, in no order.
+        along: what is in the order of the list whatever the filters.
     """
 
     sort: Sort
     belongs: str
     groups: list[Group]
+    beginning: Group | None
     along: Group
-    begun: str | None
     values: Values = field(repr=False)
+
+    @property
+    def by_creation(self) -> bool:
+        return self.sort.column == "created_at"
 
 
 def make_plan(team: str, wanted: Wanted, limit: int, after: tuple[datetime, str] | None) -> Plan:
@@ -83,30 +86,18 @@ def make_plan(team: str, wanted: Wanted, limit: int, after: tuple[datetime, str]
         values["at"], values["id"] = after
         beyond = f" AND {sort.beyond}"
     belongs = " AND ".join(conditions) + created + beyond
+    words, begun = _anchors(wanted)
+    beginning = _beginning(begun, values) if begun is not None else None
     if sort.column == "created_at":
-        return _by_creation(sort, belongs, wanted, created + beyond, values)
-    return _by_change(sort, belongs, wanted, created, beyond, values)
-
-
-def _by_creation(sort: Sort, belongs: str, wanted: Wanted, within: str, values: Values) -> Plan:
-    """In the order that every term has its candidates in."""
-    words, beginning = _anchors(wanted)
-    named = list(_named(wanted, words, within, values))
-    along = named[0] if named else Group(sql.everything(), within)
-    begun = _begun(beginning, values)
-    groups = [*named, *begun] if begun or len(named) > 1 else []
-    return Plan(sort, belongs, groups, along, within if begun and not words else None, values)
-
-
-def _by_change(sort: Sort, belongs: str, wanted: Wanted, created: str, beyond: str, values: Values) -> Plan:
-    """In an order that changes all the time, and that only some columns are kept in."""
-    words, beginning = _anchors(wanted)
-    groups = [*_named(wanted, words, created, values), *_begun(beginning, values)]
+        groups = list(_named(wanted, words, created + beyond, values))
+        return Plan(sort, belongs, groups, beginning, Group(sql.everything(), created + beyond), values)
+    groups = list(_named(wanted, words, created, values))
     if created:
         groups.append(Group(sql.everything(), created))
     columns = [group.column for group in groups if group.column]
-    along = Group(_by_column(columns, wanted), beyond)
-    return Plan(sort, belongs, [] if len(groups) == len(columns) == 1 else groups, along, None, values)
+    if len(groups) == len(columns) == 1 and beginning is None:
+        groups = []  # the column's own order has them and nothing else
+    return Plan(sort, belongs, groups, beginning, Group(_by_column(columns, wanted), beyond), values)
 
 
 def _by_column(columns: Sequence[str], wanted: Wanted) -> Source:
@@ -163,12 +154,10 @@ def _named(wanted: Wanted, words: Sequence[str], within: str, values: Values) ->
         yield Group(sql.under_terms(names), within, "status")
 
 
-def _begun(beginning: str | None, values: Values) -> list[Group]:
-    """Candidates by the words that begin so; all of them, for they are in no order."""
-    if beginning is None:
-        return []
-    values["lowest"], values["highest"] = word_term(beginning), word_term(beginning) + _LAST
-    return [Group(sql.under_beginning())]
+def _beginning(begun: str, values: Values) -> Group:
+    """Candidates by the words that begin so; in no order, so only to be used where there are few."""
+    values["lowest"], values["highest"] = word_term(begun), word_term(begun) + _LAST
+    return Group(sql.under_beginning())
 
 
 def _anchors(wanted: Wanted) -> tuple[list[str], str | None]:

@@ -34,6 +34,10 @@ class Sort:
     def beyond(self) -> str:
         return f"({self.column}, id) {'<' if self.descending else '>'} (%(at)s, %(id)s)"
 
+    @property
+    def from_start(self) -> str:
+        return f"{self.column} {'<=' if self.descending else '>='} %(start)s"
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -65,12 +69,25 @@ def with_column(column: str, names: Sequence[str]) -> Source:
     return Source("orchestrations", tuple(f"{column} = %({name})s" for name in names))
 
 
-def count(sources: Sequence[tuple[Source, str]]) -> str:
+def count(groups: Sequence[tuple[Source, str]]) -> str:
     """How many candidates each source has within a condition, `REACH` + 1 standing for more than `REACH`."""
     return "\nUNION ALL ".join(
         f"SELECT {place}, (SELECT count(*) FROM (SELECT 1 FROM {source.table}"
         f" WHERE team_id = %(team)s AND ({' OR '.join(source.parts)}){within} LIMIT {REACH + 1}) AS few)"
-        for place, (source, within) in enumerate(sources)
+        for place, (source, within) in enumerate(groups)
+    )
+
+
+def span(sources: Sequence[Source], sort: Sort, within: str) -> str:
+    """Where the candidates of each source begin, and how far the first `REACH` of them get.
+
+    Both are moments: the first is null where there is no candidate, the second where they are fewer.
+    """
+    nearest = [_nearest(source, sort, within) for source in sources]
+    return "\nUNION ALL ".join(
+        f"SELECT {place}, (SELECT {sort.column} FROM ({near}) AS first LIMIT 1),"
+        f" (SELECT {sort.column} FROM ({near}) AS last OFFSET {REACH - 1} LIMIT 1)"
+        for place, near in enumerate(nearest)
     )
 
 
@@ -84,17 +101,12 @@ def walk(source: Source, sort: Sort, within: str, belongs: str) -> str:
         within: a condition on candidates that stands for a range of the index: ` AND …`, or nothing.
         belongs: the condition on the row `o` for being on the list.
     """
-    near = "\n  UNION ALL\n  ".join(
-        f"(SELECT {sort.column}, id FROM {source.table} WHERE team_id = %(team)s AND {part}{within}"
-        f" ORDER BY {sort.by} LIMIT {REACH})"
-        for part in source.parts
-    )
-    distinct = "DISTINCT " if source.repeats else ""
-    near = f"SELECT {distinct}{sort.column}, id FROM ({near}) AS parts ORDER BY {sort.by} LIMIT {REACH}"
+    near = _nearest(source, sort, within)
+    once = f"SELECT DISTINCT {sort.column}, id FROM ({near}) AS near ORDER BY {sort.by}" if source.repeats else near
     return f"""
 WITH page AS MATERIALIZED (
   SELECT near.{sort.column}, near.id, found.view
-  FROM ({near}) AS near CROSS JOIN LATERAL (
+  FROM ({once}) AS near CROSS JOIN LATERAL (
     SELECT o.view::text AS view FROM orchestrations AS o
     WHERE o.team_id = %(team)s AND o.id = near.id AND {belongs} LIMIT 1) AS found
   ORDER BY near.{sort.by.replace(" id", " near.id")} LIMIT %(limit)s
@@ -104,6 +116,16 @@ UNION ALL
 SELECT {sort.column}, id, NULL FROM ({near} OFFSET {REACH - 1}) AS last
 WHERE (SELECT count(*) FROM page) < %(limit)s
 ORDER BY {sort.by}"""
+
+
+def _nearest(source: Source, sort: Sort, within: str) -> str:
+    """The first `REACH` candidates in the order of the list; of several parts they are merged as they are read."""
+    parts = "\n  UNION ALL\n  ".join(
+        f"(SELECT {sort.column}, id FROM {source.table} WHERE team_id = %(team)s AND {part}{within}"
+        f" ORDER BY {sort.by} LIMIT {REACH})"
+        for part in source.parts
+    )
+    return f"SELECT {sort.column}, id FROM ({parts}) AS parts ORDER BY {sort.by} LIMIT {REACH}"
 
 
 def gather(source: Source, sort: Sort, within: str, belongs: str) -> str:
@@ -118,8 +140,12 @@ CROSS JOIN LATERAL (
 ORDER BY {sort.by} LIMIT %(limit)s"""
 
 
-# The words one by one, each found by jumping over all candidates of the one before.
-BEGUN: Final = f"""
+def words_begun() -> str:
+    """The terms from `lowest` to `highest` one by one, each found by jumping over all candidates of the one before.
+
+    Gives one more than `MOST_BEGUN` where there are more.
+    """
+    return f"""
 WITH RECURSIVE begun AS (
   (SELECT term FROM orchestration_terms
    WHERE team_id = %(team)s AND term >= %(lowest)s AND term < %(highest)s ORDER BY term LIMIT 1)

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import psycopg
 
+from services.api.costs import CostQueries, GroupBy, Span
 from services.api.listing import Listing, choose
 from services.api.listing_plan import Wanted, make_plan
 from shared.postgres.migrate import migrate
@@ -67,6 +68,12 @@ SELECT DISTINCT team_id, term COLLATE "C", created_at, id FROM (
         || array(SELECT 'w:' || word FROM unnest(string_to_array(trim(words), ' ')) AS word)) AS term, created_at, id
     FROM wanted
 ) AS named ORDER BY 1, 2, 3, 4;
+
+INSERT INTO attempt_costs (team_id, attempt_id, task_id, orchestration_id, repository, model, ended_at, failed,
+                           duration_ms, cost, seq)
+SELECT team_id, id || '-a', id || '-t', id, repository, CASE WHEN random() < 0.5 THEN 'o3' END,
+       created_at + interval '20 minutes', random() < 0.1, 1200000 * random(), random(), i
+FROM wanted;
 DROP TABLE wanted;
 """
 
@@ -124,6 +131,15 @@ CASES: Final = (
 )  # fmt: skip
 
 
+SUMS: Final[tuple[tuple[str, GroupBy | None, Span], ...]] = (
+    ("costs in all", None, Span()),
+    ("costs of one day", None, Span(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC))),
+    ("costs by month", "month", Span()),
+    ("costs by repository, one page", "repository", Span()),
+    ("costs by orchestration, one page", "orchestration", Span()),
+)
+
+
 def main() -> int:
     arguments = _arguments()
     with postgres_server() as server:
@@ -143,7 +159,8 @@ async def _measure(dsn: str, rows: int, arguments: argparse.Namespace) -> list[l
     await asyncio.to_thread(fill, dsn, rows)
     print(f"{rows} rows made in {time.monotonic() - begin:.0f} s", file=sys.stderr)
     async with make_pool(dsn, name="bench", max_size=1) as pool:
-        return [await _case(pool, case, arguments) for case in CASES]
+        lists = [await _case(pool, case, arguments) for case in CASES]
+        return lists + [await _sums(pool, by, span, arguments) for _, by, span in SUMS]
 
 
 def fill(dsn: str, rows: int) -> None:
@@ -176,6 +193,15 @@ async def _case(pool: Pool, case: Case, arguments: argparse.Namespace) -> list[A
     return [len(page.items), statistics.median(times), sorted(times)[round(len(times) * 0.99) - 1], buffers]
 
 
+async def _sums(pool: Pool, by: GroupBy | None, span: Span, arguments: argparse.Namespace) -> list[Any]:
+    queries, times, found = CostQueries(pool), [], 0
+    for _ in range(max(3, arguments.repeat // 10)):
+        begin = time.perf_counter()
+        found = len((await queries.sums(TEAM, span, by=by, limit=_LIMIT)).groups)
+        times.append((time.perf_counter() - begin) * 1000)
+    return [found, statistics.median(times), max(times), None]
+
+
 async def _explain(pool: Pool, case: Case) -> tuple[str, int]:
     """The plan of the first page with what it read, and how many blocks that were."""
     plan = make_plan(TEAM, case.wanted, _LIMIT, None)
@@ -190,13 +216,14 @@ async def _explain(pool: Pool, case: Case) -> tuple[str, int]:
 
 def _table(rows: Iterable[int], measured: list[list[list[Any]]]) -> str:
     rows = list(rows)
-    heads = ["list"] + [f"{count:,} rows: items, p50 ms, p99 ms, blocks" for count in rows]
-    lines = ["| " + " | ".join(heads) + " |", "| --- |" + " ---: |" * len(rows)]
-    for place, case in enumerate(CASES):
-        cells = [case.title]
+    heads = ["list"] + [head for count in rows for head in (f"{count:,} rows: items", "p50 ms", "p99 ms", "blocks")]
+    lines = ["| " + " | ".join(heads) + " |", "| --- |" + " ---: |" * (len(heads) - 1)]
+    titles = [case.title for case in CASES] + [title for title, _, _ in SUMS]
+    for place, title in enumerate(titles):
+        cells = [title]
         for results in measured:
             items, p50, p99, blocks = results[place]
-            cells.append(f"{items}, {p50:.1f}, {p99:.1f}, {blocks}")
+            cells.append(" | ".join([str(items), f"{p50:.1f}", f"{p99:.1f}", str(blocks or "")]))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
