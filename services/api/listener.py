@@ -75,7 +75,7 @@ class Listener:
         self._opening = opening
         self._past = past
         self._waiting: deque[Change] = deque()
-        self._news = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
         self._floor = 0
 
     @property
@@ -100,7 +100,7 @@ class Listener:
         self.waiting_bytes += news.size
         self._waiting.append(news)
         self.ended = news.ended
-        self._news.set()
+        self._wake()
 
     def drop(self) -> None:
         """Cut it off for being slow. It resumes from the log behind what it got, so nothing is kept for it."""
@@ -111,7 +111,7 @@ class Listener:
     def cut(self, reason: Cut) -> None:
         """No more changes; live ones that wait are still given."""
         self.cut_off = self.cut_off or reason
-        self._news.set()
+        self._wake()
 
     def close(self) -> None:
         """Nothing will be taken any more."""
@@ -131,38 +131,47 @@ class Listener:
         taken = self._waiting.popleft()
         self._load.remove(taken)
         self.waiting_bytes -= taken.size
-        if not self._waiting and self.cut_off is None:
-            self._news.clear()
         return taken
 
     async def next(self, seconds: float) -> Change | None:
         """The next change; None when it is cut off and has been given everything, or nothing came for so long."""
-        if (ready := self.take()) is not None:
+        if (ready := self.take()) is not None or (self.cut_off is not None and self.is_live):
             return ready
+        if self._past is None:
+            await self._wait(seconds)
+            return self.take()
         try:
             async with asyncio.timeout(seconds):
-                return await self._next()
+                return await self._next_past(self._past)
         except TimeoutError:
             return None
 
-    async def _next(self) -> Change | None:
-        while True:
-            if self._past is not None and self.cut_off is None:
-                news = await self._next_past(self._past)
-            else:
-                news = self.take()
-            if news is not None or self.cut_off is not None:
-                return news
-            if self._past is None:
-                await self._news.wait()
+    async def _wait(self, seconds: float) -> None:
+        """Until there is something to look at. With hundreds of waits a millisecond, `asyncio.timeout` is too dear."""
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        timer = loop.call_later(seconds, self._wake)
+        try:
+            await self._waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def _next_past(self, past: CatchUp) -> Change | None:
+        """The next change that is past, or the first that is live."""
         try:
-            return await past.next()
-        except LogUnavailableError as exc:
-            _log.info("Catching up has to wait for the log: %s", exc)
-            await asyncio.sleep(_PAUSE_SECONDS)
-            return None
+            while self._past is not None and self.cut_off is None:
+                try:
+                    if (news := await past.next()) is not None:
+                        return news
+                except LogUnavailableError as exc:
+                    _log.info("Catching up has to wait for the log: %s", exc)
+                    await asyncio.sleep(_PAUSE_SECONDS)
+            return self.take()
         except (BrokenHistoryError, UnreadableCommitError) as exc:
             _log.error("Live updates of an orchestration end: %s", exc)
             self.cut(Cut.BROKEN)

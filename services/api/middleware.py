@@ -61,27 +61,29 @@ class RequestFrame:
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """The same for a WebSocket: it is refused in the one error shape, and closed with 1011 by a crash."""
-        accepted = False
+        answered = accepted = False
 
         async def framed(message: Message) -> None:
-            nonlocal accepted
-            if message["type"] == "websocket.close" and not accepted:
+            nonlocal answered, accepted
+            if message["type"] == "websocket.close" and not answered:
                 # The framework's way to say that there is no such path; the client is to be told like any other.
                 await error_response(translate(HTTPException(404)), request_id)(scope, receive, framed)
                 return
             if message["type"] in ("websocket.accept", "websocket.http.response.start"):
-                accepted = message["type"] == "websocket.accept"
+                answered, accepted = True, message["type"] == "websocket.accept"
                 _add_headers(MutableHeaders(scope=message), request_id)
                 _count_websocket(scope, message.get("status", 101))
             await send(message)
 
         try:
             await self._app(scope, receive, framed)
+            if not answered:
+                raise RuntimeError("a WebSocket was neither accepted nor refused")
         except Exception as exc:
             error = translate(exc)
             if accepted:
                 await _close(send, error.code)
-            else:
+            elif not answered:
                 await error_response(error, request_id)(scope, receive, framed)
 
 

@@ -38,6 +38,10 @@ class ApiSettings(ProviderSettings):
     """Between two signs of life on a stream."""
     idle_after_end_seconds: float = Field(default=30.0, gt=0)
     """A stream on which nothing comes for so long after the orchestration's end is closed."""
+    check_key_seconds: float = Field(default=8.0, gt=0, le=8)
+    """Between two looks at the key of an open stream. What a look shows may be 20 s old; it is to be out within 30."""
+    stream_send_seconds: float = Field(default=30.0, gt=0)
+    """A client that takes nothing of its stream for so long is gone, whatever its connection says."""
     max_streams: int = Field(default=4000, ge=1)
     """How many clients may follow orchestrations live at one replica at once; one more is answered 503."""
     max_streams_per_team: int = Field(default=2000, ge=1)

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.api.changes import Change
 from services.api.listener import Cut, Listener
-from services.api.telling import SEND_SECONDS, Channel, Ending
+from services.api.telling import Channel, Ending
 
 _log = logging.getLogger(__name__)
 
@@ -42,8 +42,7 @@ class SseChannel:
         await self._write(last, more=False)
 
     async def _write(self, body: bytes, *, more: bool = True) -> None:
-        async with asyncio.timeout(SEND_SECONDS):
-            await self._send({"type": "http.response.body", "body": body, "more_body": more})
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
 
 
 class EventStream(Response):
@@ -72,7 +71,7 @@ class EventStream(Response):
             await channel.open()
             await self._telling(channel)
         except TimeoutError:
-            _log.info("A client took nothing for %d s, its stream is closed", SEND_SECONDS)
+            _log.info("A client takes nothing, its stream is closed")
         finally:
             watching.cancel()
             self._leave()

@@ -4,29 +4,30 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from types import TracebackType
+from typing import Any, Final, Protocol, Self
 
 from services.api.changes import Change
 from services.api.errors import ApiError, translate
 from services.api.listener import Cut, Listener
 
-SEND_SECONDS: Final = 30.0
-"""A client that takes nothing for so long is gone, whatever its connection says."""
 _CHECK_SECONDS: Final = 2.0
 _CHECK_AGAIN_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Times in seconds. The key is looked at every `check`; if that tells nothing for `unchecked`, the stream ends.
+    """Times in seconds. A client that takes nothing for `send` is dropped.
 
-    What a check says may be 20 seconds old, and a revoked key must be out within 30.
+    The key is looked at every `check`; if that tells nothing for `unchecked`, the stream ends. What a look shows may
+    be 20 seconds old, and a revoked key must be out within 30.
     """
 
     heartbeat: float
     idle_after_end: float
     check: float = 8.0
     unchecked: float = 8.5
+    send: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +51,52 @@ _CUT: Final = {
 
 
 class Channel(Protocol):
-    """How one client is written to. Each call may take SEND_SECONDS, then it raises TimeoutError."""
+    """How one client is written to. Any call may wait for as long as the client takes nothing."""
 
     async def tell(self, change: Change) -> None: ...
 
     async def beat(self) -> None: ...
 
     async def end(self, ending: Ending) -> None: ...
+
+
+class SendLimit:
+    """Ends what is inside, by TimeoutError, when one write takes longer than `seconds`.
+
+    It looks at the write under way now and then: a timer for each of very many writes would cost more than they do.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._since: float | None = None
+        self._loop = asyncio.get_running_loop()
+        self._scope = asyncio.timeout(None)
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._scope.__aenter__()
+        self._look()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._scope.__aexit__(kind, error, trace)
+
+    async def write(self, writing: Awaitable[None]) -> None:
+        self._since = self._loop.time()
+        await writing
+        self._since = None
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        ends = now + self._seconds if self._since is None else self._since + self._seconds
+        if ends <= now:
+            self._scope.reschedule(now)
+        else:
+            self._timer = self._loop.call_at(ends, self._look)
 
 
 class Permit:
@@ -103,26 +143,31 @@ async def tell(listener: Listener, channel: Channel, permit: Permit, pace: Pace)
     Raises:
         TimeoutError: the client takes nothing.
     """
+    async with SendLimit(pace.send) as limit:
+        await _tell(listener, channel, permit, pace, limit)
+
+
+async def _tell(listener: Listener, channel: Channel, permit: Permit, pace: Pace, limit: SendLimit) -> None:
     told: int | None = None
     heard = time.monotonic()
     while True:
         if (refusal := await permit.refusal()) is not None:
-            return await channel.end(_refused(refusal, told))
+            return await limit.write(channel.end(_refused(refusal, told)))
         left = heard + pace.idle_after_end - time.monotonic() if listener.ended else pace.heartbeat
         if left <= 0:
-            return await channel.end(ENDED)
+            return await limit.write(channel.end(ENDED))
         change = await listener.next(min(left, pace.heartbeat))
         if change is not None:
-            await channel.tell(change)
+            await limit.write(channel.tell(change))
             told, heard = change.sequence, time.monotonic()
             if change.deleted:
-                return await channel.end(DELETED)
+                return await limit.write(channel.end(DELETED))
         elif listener.cut_off is Cut.GONE:
             return None
         elif listener.cut_off is not None:
-            return await channel.end(_cut(listener.cut_off, told))
+            return await limit.write(channel.end(_cut(listener.cut_off, told)))
         else:
-            await channel.beat()
+            await limit.write(channel.beat())
 
 
 def _cut(reason: Cut, told: int | None) -> Ending:

@@ -10,7 +10,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from services.api.changes import Change
 from services.api.listener import Cut, Listener
-from services.api.telling import SEND_SECONDS, Channel, Ending
+from services.api.telling import Channel, Ending
 
 _log = logging.getLogger(__name__)
 
@@ -32,25 +32,23 @@ class WebSocketChannel:
 
     async def tell(self, change: Change) -> None:
         for text in change.texts:
-            await self._within(self._websocket.send_text(text))
+            await _sent(self._websocket.send_text(text))
 
     async def beat(self) -> None:
-        await self._within(self._websocket.send_text(_HEARTBEAT))
+        await _sent(self._websocket.send_text(_HEARTBEAT))
 
     async def end(self, ending: Ending) -> None:
         if ending.message is not None:
-            await self._within(self._websocket.send_text(orjson.dumps(ending.message).decode()))
-        await self._within(self._websocket.close(ending.code, ending.reason))
+            await _sent(self._websocket.send_text(orjson.dumps(ending.message).decode()))
+        await _sent(self._websocket.close(ending.code, ending.reason))
 
-    async def _within(self, sending: Awaitable[None]) -> None:
-        try:
-            async with asyncio.timeout(SEND_SECONDS):
-                await sending
-        except TimeoutError:
-            raise
-        except (WebSocketDisconnect, OSError, RuntimeError) as exc:
-            # The server says RuntimeError when it has closed the connection itself, for a ping without an answer.
-            raise ClientGoneError from exc
+
+async def _sent(sending: Awaitable[None]) -> None:
+    try:
+        await sending
+    except (WebSocketDisconnect, OSError, RuntimeError) as exc:
+        # The server says RuntimeError when it has closed the connection itself, for a ping without an answer.
+        raise ClientGoneError from exc
 
 
 async def serve(websocket: WebSocket, listener: Listener, telling: Callable[[Channel], Awaitable[None]]) -> None:
@@ -64,7 +62,7 @@ async def serve(websocket: WebSocket, listener: Listener, telling: Callable[[Cha
         if watching.done() and watching.result():
             await channel.end(_UNASKED)
     except TimeoutError:
-        _log.info("A client took nothing for %d s, its stream is closed", SEND_SECONDS)
+        _log.info("A client takes nothing, its stream is closed")
     except ClientGoneError:
         pass  # it closed, or was closed, and knows
     finally:

@@ -1,6 +1,7 @@
 """Liveness, readiness and metrics of a service over HTTP, and the server that both they and the API run on."""
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
@@ -74,6 +75,14 @@ class _Server(uvicorn.Server):
         return nullcontext()
 
 
+def _is_worth_logging(record: logging.LogRecord) -> bool:
+    """Leaves out what uvicorn says of WebSockets: a line for each, as of no other request, and an error for each
+    that is refused with an answer of its own.
+    """
+    said = str(record.msg)
+    return not said.startswith('%s - "WebSocket') and said != "ASGI callable returned without completing handshake."
+
+
 def _bound_clients(listener: socket.socket) -> None:
     """Limits for every connection: what may wait in the kernel, and for how long nothing may be taken of it.
 
@@ -106,6 +115,7 @@ async def http_server(app: Any, host: str, port: int, *, stop_seconds: float = 2
         ws_max_size=_MOST_FROM_WEBSOCKET,
         ws_per_message_deflate=False,  # its windows would cost more memory than all the rest of a connection
     )
+    logging.getLogger("uvicorn.error").addFilter(_is_worth_logging)
     listener = socket.create_server((host, port), backlog=2048)
     _bound_clients(listener)
     server = _Server(config)

@@ -11,6 +11,7 @@ from typing import Any
 
 from deploy.local.settings import LocalSettings
 from deploy.local.up import Stack, run_up
+from tests.bench import streams
 from tests.bench.load import Load, run_load
 from tests.bench.report import print_report
 
@@ -26,6 +27,8 @@ _NO_DELAY = {
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["streams"]:
+        return streams.main(sys.argv[2:])
     arguments = _arguments()
     with tempfile.TemporaryDirectory(prefix="orchestrator-bench-") as folder:
         environment = {

@@ -69,4 +69,5 @@ def pace(parts: Parts) -> Pace:
         heartbeat=settings.heartbeat_seconds,
         idle_after_end=settings.idle_after_end_seconds,
         check=settings.check_key_seconds,
+        send=settings.stream_send_seconds,
     )

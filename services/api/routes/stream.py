@@ -30,7 +30,7 @@ Each message is a JSON object with a `type` and, as its `id`, the sequence of th
 | `status` | `data`: `{orchestration, tasks, statistics}` |
 | `task_updated` | `task`, for each task that looks different now, or is new |
 | `orchestration_updated` | `data`: `{orchestration, statistics}` |
-| `orchestration_completed` | `data`: the orchestration with its `statistics`; should it become ACTIVE again, the stream goes on |
+| `orchestration_completed` | `data`: the orchestration with its `statistics`. The stream goes on should that do so |
 | `orchestration_deleted` | `data`: `{id, status}`; the stream ends |
 | `resume` | the last one of a stream that was cut off: connect again with `after` |
 | `error` | the last one of a stream whose key is no longer valid: `error`, as in an answer |
