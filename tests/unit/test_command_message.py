@@ -6,9 +6,30 @@ import orjson
 import pytest
 
 from shared.command_message import PUBLIC_COMMANDS, CommandMessage, Reply
+from shared.domain import commands as cmd
 from shared.domain.commands import ActivateOrchestration, AnyCommand
 from shared.domain.events import Schedule
-from tests.support.orchestrations import ORCHESTRATION, TEAM, create, finish, make_task
+from tests.support.orchestrations import (
+    CANCEL,
+    DELETE,
+    DRAIN,
+    ORCHESTRATION,
+    PAUSE,
+    RESUME,
+    TEAM,
+    add,
+    change,
+    change_task,
+    create,
+    delete_agent,
+    finish,
+    follow_up,
+    make_task,
+    restart,
+    retry,
+    skip,
+    stop,
+)
 
 
 def message(command: AnyCommand, *, reply_to: str | None = "_INBOX.1") -> CommandMessage:
@@ -28,7 +49,33 @@ FULL = create(
 )
 
 
-@pytest.mark.parametrize("command", [FULL, create("a"), ActivateOrchestration()])
+EVERY: list[cmd.UserCommand] = [
+    FULL,
+    create("a"),
+    ActivateOrchestration(),
+    change(name=None, max_cost=None, tags=["x"], metadata={"ticket": None}, schedule={"cron": "x", "timezone": None}),
+    PAUSE,
+    DRAIN,
+    RESUME,
+    CANCEL,
+    DELETE,
+    add("b", depends_on=("a",), metadata={"ticket": None}),
+    add("b", order_index=3, at_end=False),
+    change_task("a", model=None, depends_on=None, metadata={"deep": [None, {"x": None}]}),
+    retry("a"),
+    restart("a"),
+    skip("a"),
+    stop("a"),
+    follow_up("a", prompt="Jetzt noch die Tests – bitte."),
+    delete_agent("a"),
+]
+
+
+def test_every_command_of_users_is_among_those_that_are_sent_here() -> None:
+    assert {type(command) for command in EVERY} == set(PUBLIC_COMMANDS.values())
+
+
+@pytest.mark.parametrize("command", EVERY, ids=lambda command: command.type)
 @pytest.mark.parametrize("reply_to", ["_INBOX.1", None])
 def test_a_command_arrives_as_it_was_sent(command: AnyCommand, reply_to: str | None) -> None:
     sent = message(command, reply_to=reply_to)
@@ -43,6 +90,37 @@ def test_a_command_goes_by_its_name(type_: str) -> None:
 def test_what_only_the_services_may_say_of_themselves_is_not_taken_from_users() -> None:
     with pytest.raises(ValueError, match=r"agent\.observe"):
         CommandMessage.decode(message(finish("a")).encode())
+
+
+def test_a_field_that_is_to_be_cleared_is_told_from_one_that_is_to_stay() -> None:
+    raw = orjson.loads(message(change(name=None, metadata={"ticket": None})).encode())
+    assert raw["data"]["changes"] == {"name": None, "metadata": {"ticket": None}}
+
+
+def test_a_command_without_its_choices_means_the_usual_ones() -> None:
+    """As an older release, or somebody by hand, may send it."""
+    commands: list[cmd.UserCommand] = [PAUSE, add("b")]
+    for command in commands:
+        raw = orjson.loads(message(command).encode())
+        for choice in ("mode", "at_end"):
+            raw["data"].pop(choice, None)
+        assert CommandMessage.decode(orjson.dumps(raw)).command == command
+
+
+@pytest.mark.parametrize(
+    ("command", "field", "value"),
+    [
+        (PAUSE, "mode", "sideways"),
+        (follow_up("a"), "prompt", ""),
+        (change(), "changes", None),
+        (retry("a"), "task_id", 1),
+    ],
+)
+def test_a_command_that_says_what_cannot_be_is_a_value_error(command: AnyCommand, field: str, value: object) -> None:
+    raw = orjson.loads(message(command).encode())
+    raw["data"][field] = value
+    with pytest.raises(ValueError, match=field):
+        CommandMessage.decode(orjson.dumps(raw))
 
 
 def test_fields_of_a_newer_release_are_ignored() -> None:

@@ -5,27 +5,38 @@ from typing import Any
 import orjson
 import pytest
 
-from shared.domain.events import AgentStatus, Schedule, Usage
+from shared.domain.events import AgentStatus, LaunchWait, Schedule, Usage
 from shared.domain.state import statistics_of
 from shared.views import orchestration_view, statistics, task_view, task_views
 from tests.support.given import Given, given
 from tests.support.orchestrations import (
+    CANCEL,
+    DRAIN,
     OVERLOADED,
+    PAUSE,
     REPOSITORY,
+    RESUME,
     activated,
     after,
     agent_id,
     attempt_failed,
     attempt_id,
+    change,
+    change_task,
     created,
     done,
     finish,
+    follow_up,
     make_task,
+    note_waiting,
     observe,
     queued,
     reject,
+    restart,
+    retry,
     retry_scheduled,
     running,
+    skip,
     start,
     started,
     task_failed,
@@ -258,3 +269,107 @@ def test_the_statistics_of_the_views_are_those_of_the_last_event() -> None:
     assert [stored.total_tasks, stored.completed_tasks, stored.duration_ms, stored.total_cost] == [
         found[name] for name in ("totalTasks", "completedTasks", "duration", "totalCost")
     ]
+
+
+# Paused, waiting, stopped, going on
+
+
+def test_a_paused_orchestration_shows_how_and_since_when() -> None:
+    story = given(created("a"), activated(), running("a")).when(DRAIN, at=after(10)).outcome
+    view = orchestration_view(story.state)
+    assert (view["status"], view["pause_mode"], view["paused_at"], view["paused_duration"]) == (
+        "PAUSED",
+        "drain",
+        "2026-11-01T12:10:00Z",
+        0,
+    )
+    resumed = orchestration_view(story.when(RESUME, at=after(15)).outcome.state)
+    assert (resumed["pause_mode"], resumed["paused_at"], resumed["paused_duration"]) == (None, None, 300_000)
+
+
+def test_paused_the_clock_of_the_statistics_stands_still() -> None:
+    story = given(created("a"), activated(), running("a")).when(DRAIN, at=after(10)).outcome
+    assert counted(story, 10)["duration"] == counted(story, 99)["duration"] == 600_000
+    assert counted(story.when(RESUME, at=after(15)).outcome, 20)["duration"] == 900_000
+
+
+def test_time_in_which_it_was_over_is_not_counted_once_it_goes_on() -> None:
+    ended = given(created("a"), activated(), running("a")).when(finish("a"), at=after(10)).outcome
+    story = ended.when(restart("a"), at=after(70)).outcome
+    view = orchestration_view(story.state)
+    assert (view["status"], view["completed_at"], view["summary"]) == ("ACTIVE", None, None)
+    assert counted(story, 75)["duration"] == 900_000
+    assert (counted(story, 75)["pendingTasks"], counted(story, 75)["progress"]) == (1, 0)
+
+
+def test_a_row_of_an_earlier_release_is_counted_without_pauses() -> None:
+    story = given(created("a"), activated(), running("a"))
+    view = orchestration_view(story.state)
+    del view["paused_at"], view["paused_duration"]
+    assert statistics(view, task_views(story.state), after(5))["duration"] == 300_000
+
+
+@pytest.mark.parametrize("reason", ["slot", "rate_limit"])
+def test_a_task_that_is_not_launched_yet_shows_why_and_until_when(reason: LaunchWait) -> None:
+    story = given(created("a"), activated(), queued("a")).when(note_waiting("a", reason, until=after(3))).outcome
+    view = shown(story, "a")
+    assert (view["waiting_for"], view["waiting_until"], view["error_code"]) == (reason, "2026-11-01T12:03:00Z", None)
+
+
+@pytest.mark.parametrize(("reason", "whose"), [("budget", "maxCost"), ("quota", "monthly")])
+def test_a_task_that_waits_for_money_says_so_where_people_look(reason: LaunchWait, whose: str) -> None:
+    story = given(created("a"), activated(), queued("a")).when(note_waiting("a", reason)).outcome
+    view = shown(story, "a")
+    assert (view["status"], view["waiting_for"], view["error_code"]) == ("PENDING", reason, "QUOTA_EXCEEDED")
+    assert whose in view["error_message"]
+    launched = shown(story.when(start("a")).outcome, "a")
+    assert (launched["waiting_for"], launched["error_code"]) == (None, None)
+
+
+def test_a_task_that_was_stopped_by_a_pause_shows_no_error_and_what_is_there() -> None:
+    story = given(created("a"), activated(), running("a")).when(PAUSE).outcome
+    seen = observe("a", AgentStatus.STOPPED, branch="cursor/a-1", summary="Half of it", cost=0.1)
+    view = shown(story.when(seen).outcome, "a")
+    assert (view["status"], view["waiting_for"], view["error_code"], view["cost"]) == ("PENDING", "pause", None, 0.1)
+    assert (view["retry_count"], view["result_branch"], view["cloud_agent_status"]) == (0, None, "STOPPED")
+    [attempt] = view["attempts"]
+    assert (attempt["ending"], attempt["stop_reason"], attempt["error_code"]) == ("STOPPED", "PAUSE", None)
+    assert (attempt["result_branch"], attempt["result_summary"]) == ("cursor/a-1", "Half of it")
+
+
+def test_an_attempt_that_goes_on_with_an_agent_says_so() -> None:
+    ended = given(created("a"), activated(), running("a")).when(finish("a"), at=after(1)).outcome
+    story = ended.when(follow_up("a"), at=after(2)).outcome.and_then(started("a", 2, agent_id=agent_id("a")))
+    first, second = shown(story, "a")["attempts"]
+    assert (first["continues_agent"], second["continues_agent"]) == (False, True)
+    assert second["agent"]["id"] == agent_id("a")
+
+
+def test_a_withdrawn_attempt_shows_no_agent() -> None:
+    story = given(created("a", "b"), activated(), queued("a")).when(PAUSE).outcome
+    view = shown(story, "a")
+    [attempt] = view["attempts"]
+    assert (attempt["ending"], attempt["agent"], view["cloud_agent_id"]) == ("WITHDRAWN", None, None)
+
+
+def test_cancelled_and_skipped_tasks_are_counted_as_such() -> None:
+    story = given(created("a", "b", "c"), activated(), done("a"), queued("b")).when(skip("b")).outcome
+    story = story.when(CANCEL, at=after(9)).outcome
+    found = counted(story, 99)
+    assert (found["completedTasks"], found["skippedTasks"], found["cancelledTasks"]) == (1, 1, 1)
+    assert (found["progress"], found["duration"], found["estimatedTimeRemaining"]) == (100, 540_000, 0)
+    view = orchestration_view(story.state)
+    assert (view["status"], view["summary"]) == ("CANCELLED", "Cancelled: 1/3 tasks completed, 1 skipped")
+
+
+def test_a_task_done_again_shows_nothing_of_the_end_before() -> None:
+    ended = given(created("a"), activated(), queued("a"), started("a")).when(reject("a")).outcome
+    view = shown(ended.when(retry("a")).outcome, "a")
+    assert (view["status"], view["waiting_for"], view["error_code"]) == ("PENDING", "slot", None)
+    assert (view["failed_at"], view["started_at"], view["duration"]) == (None, None, None)
+
+
+def test_a_change_is_shown() -> None:
+    story = given(created("a", name="Old")).when(change(name="New", max_cost=2.5)).outcome
+    view = orchestration_view(story.when(change_task("a", title="New", timeout_minutes=7)).outcome.state)
+    assert (view["name"], view["max_cost"], view["version"]) == ("New", 2.5, 3)
