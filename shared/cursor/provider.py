@@ -150,8 +150,9 @@ class Provider(Protocol):
     ) -> AgentSnapshot | None:
         """The agent at work on an earlier `follow_up` of these arguments, or None if there is no trace of it.
 
-        On v1 it is the agent's latest run, if that is not `after_run` (begun after `since`, if that is None); on v0
-        the agent, if it is at work or was told `prompt`. `agent_not_found` if the agent is gone.
+        On v1 it is the agent's latest run, if that is not `after_run` and did not begin before `since`; on v0 the
+        agent, if it is at work or was told `prompt`, or a part of it that no other prompt has. `agent_not_found` if
+        the agent is gone. `since` must leave room for the provider's clock.
         """
 
     async def delete(self, agent_id: str) -> None:

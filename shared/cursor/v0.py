@@ -78,8 +78,8 @@ class CursorV0:
         body: JsonObject = {"prompt": {"text": prompt}}
         raw = await self._http.follow_up(f"{_path(agent_id)}/followup", body, missing=AGENT_NOT_FOUND)
         with outcome_open():
-            taken = answers.identifier(parse_object(raw), "id")
-        return AgentSnapshot(taken, AgentStatus.CREATING, AgentStatus.CREATING.value)
+            answers.identifier(parse_object(raw), "id")  # an answer of something else in between says nothing
+        return AgentSnapshot(agent_id, AgentStatus.CREATING, AgentStatus.CREATING.value)
 
     async def find_follow_up(
         self, agent_id: str, prompt: str, *, after_run: str | None, since: datetime

@@ -102,8 +102,9 @@ class CursorV1:
         if agent.get("latestRunId") in (None, after_run):
             return None
         snapshot = await self._with_latest_run(agent, _repository(agent))
-        is_new = after_run is not None or snapshot.created_at is None or snapshot.created_at >= since
-        return snapshot if is_new else None
+        # A person may have told the agent more in the meantime: that run is not ours.
+        is_older = snapshot.created_at is not None and snapshot.created_at < since
+        return None if is_older else snapshot
 
     async def delete(self, agent_id: str) -> None:
         with gone_is_fine():

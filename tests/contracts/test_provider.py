@@ -226,7 +226,7 @@ async def test_a_finished_agent_is_continued_by_a_follow_up(provider: Provider) 
 
 async def test_a_follow_up_is_found_again_once_it_was_made_and_not_before(provider: Provider) -> None:
     agent = await stopped(provider)
-    asked: dict[str, Any] = {"after_run": agent.run_id, "since": datetime.now(UTC)}
+    asked: dict[str, Any] = {"after_run": agent.run_id, "since": datetime.now(UTC) - timedelta(seconds=5)}
     assert await provider.find_follow_up(agent.agent_id, "Go on", **asked) is None
 
     made = await provider.follow_up(agent.agent_id, "Go on", after_run=agent.run_id)
@@ -239,7 +239,7 @@ async def test_a_follow_up_is_found_again_once_it_was_made_and_not_before(provid
 
 async def test_a_follow_up_that_has_ended_already_is_found_again(provider: Provider) -> None:
     agent = await stopped(provider)
-    asked: dict[str, Any] = {"after_run": agent.run_id, "since": datetime.now(UTC)}
+    asked: dict[str, Any] = {"after_run": agent.run_id, "since": datetime.now(UTC) - timedelta(seconds=5)}
     made = await provider.follow_up(agent.agent_id, "Be quick [[sim:slow=0]]", after_run=agent.run_id)
     await until(provider, made, AgentStatus.FINISHED)
 
@@ -256,7 +256,7 @@ async def test_a_follow_up_that_outlives_its_answer_is_found_again(
 ) -> None:
     async with simulated(version, follow_up_seconds=30, follow_up_lag_seconds=30) as provider:
         agent = await stopped(provider)
-        since = datetime.now(UTC)
+        since = datetime.now(UTC) - timedelta(seconds=5)
         monkeypatch.setattr("shared.cursor.http._CREATE_TOTAL", 0.3)
 
         error = await refused(provider.follow_up(agent.agent_id, "Go on", after_run=agent.run_id))

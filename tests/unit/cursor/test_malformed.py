@@ -36,6 +36,7 @@ READS: dict[str, Callable[[Provider], Awaitable[object]]] = {
     "get": lambda p: p.get(AGENT_ID, RUN_ID),
     "latest": lambda p: p.get(AGENT_ID, None),
     "find": lambda p: p.find(REQUEST, since=SINCE),
+    "find_follow_up": lambda p: p.find_follow_up(AGENT_ID, "Go on", after_run=RUN_ID, since=SINCE),
     "usage": lambda p: p.usage(AGENT_ID, RUN_ID),
     "conversation": lambda p: p.conversation(AGENT_ID),
     "models": lambda p: p.models(),
@@ -77,6 +78,16 @@ async def test_an_answer_that_is_no_object_is_a_bad_response(read: str, body: by
 async def test_a_create_whose_answer_makes_no_sense_may_have_made_an_agent(body: bytes, version: Version) -> None:
     with pytest.raises(ProviderError) as caught:
         await provider(version, Script(raw(body, 201))).create(REQUEST)
+
+    assert caught.value.code == "bad_response"
+    assert not caught.value.outcome_known
+
+
+@BOTH
+@pytest.mark.parametrize("body", NOT_AN_OBJECT.values(), ids=NOT_AN_OBJECT.keys())
+async def test_a_follow_up_whose_answer_makes_no_sense_may_have_been_taken(body: bytes, version: Version) -> None:
+    with pytest.raises(ProviderError) as caught:
+        await provider(version, Script(raw(body))).follow_up(AGENT_ID, "Go on", after_run=RUN_ID)
 
     assert caught.value.code == "bad_response"
     assert not caught.value.outcome_known

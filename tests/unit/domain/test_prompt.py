@@ -1,10 +1,19 @@
 """What an agent is told, and the names by which it is found again."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
-from shared.domain.prompt import SUMMARY_CHARACTERS, agent_name, branch_name, build_prompt
+from shared.domain.events import Continuation
+from shared.domain.prompt import (
+    SUMMARY_CHARACTERS,
+    agent_name,
+    branch_name,
+    build_prompt,
+    follow_up_mark,
+    follow_up_prompt,
+)
 from tests.support.given import Given, given
 from tests.support.orchestrations import (
     OVERLOADED,
@@ -115,3 +124,22 @@ def test_an_agent_is_called_after_its_task_as_far_as_the_provider_takes_it() -> 
     story = given(created(make_task("a", title="y" * 200), "b"), activated(), done("a"))
     assert agent_name(story.task("a")) == "y" * 100
     assert agent_name(story.task("b")) == "Task b"
+
+
+@pytest.mark.parametrize("asked", [None, "Now write the tests."])
+def test_who_goes_on_is_told_what_to_do_and_by_which_mark_that_is_recognised(asked: str | None) -> None:
+    story = third()
+    task, attempt = story.task("c"), story.attempt("c")
+    agent = Continuation(agent_id="bc-1", api_version="v1", prompt=asked)
+    prompt = follow_up_prompt(task, replace(attempt, continues=agent))
+    assert prompt.startswith(asked or "Continue where you were stopped: Task c\n")
+    assert prompt.endswith(f"\n\n{follow_up_mark(attempt)}")
+
+
+def test_the_mark_of_an_attempt_is_its_own_and_does_not_depend_on_what_can_change() -> None:
+    story = third()
+    task, attempt = story.task("c"), story.attempt("c")
+    other = replace(attempt, number=2, attempt_id=attempt.attempt_id[::-1])
+    assert follow_up_mark(attempt) != follow_up_mark(other)
+    assert follow_up_mark(replace(attempt, base_ref="other", run_id="run-1")) == follow_up_mark(attempt)
+    assert task.spec.title not in follow_up_mark(attempt)
