@@ -12,6 +12,7 @@ from services.api.access import open_access
 from services.api.checkpoint import CheckpointWatcher, watching
 from services.api.commands import CommandClient
 from services.api.costs import CostQueries
+from services.api.deliveries import Deliveries
 from services.api.errors import add_error_handlers
 from services.api.guard import JetStreamProbe
 from services.api.health import Health, ProviderCheck
@@ -33,6 +34,7 @@ from services.api.responses import Json
 from services.api.routes import (
     agents,
     catalogue,
+    deliveries,
     health,
     history,
     keys,
@@ -117,6 +119,7 @@ async def open_parts(settings: ApiSettings, runtime: Runtime) -> AsyncIterator[P
             queries=queries,
             listing=Listing(pool),
             costs=CostQueries(pool),
+            deliveries=Deliveries(pool, publisher),
             history=commits,
             past=Past(commits, log, watcher, clock, patience=settings.visible_seconds),
             reader=OrchestrationReader(queries, log, watcher, newest, visible_seconds=settings.visible_seconds),
@@ -140,7 +143,7 @@ def make_app(parts: Parts) -> FastAPI:
     app.state.parts = parts
     for module in (
         *(orchestrations, listing, reading, lifecycle, history),
-        *(tasks, task_commands, agents, catalogue, stream, websocket, keys, webhook, health),
+        *(tasks, task_commands, agents, catalogue, stream, websocket, deliveries, keys, webhook, health),
     ):
         app.include_router(module.router)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]

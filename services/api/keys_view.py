@@ -1,7 +1,5 @@
 """How API keys are shown."""
 
-import base64
-import binascii
 from datetime import UTC, datetime
 
 import orjson
@@ -9,6 +7,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from services.api.auth import Permission
+from services.api.cursors import read_cursor, write_cursor
 from services.api.keys import NewKey, is_id
 from services.api.keys_table import KeyRecord
 from services.api.queries import BadCursorError
@@ -88,25 +87,19 @@ def key_view(record: KeyRecord) -> View:
     }
 
 
-def write_cursor(record: KeyRecord) -> str:
+def key_cursor(record: KeyRecord) -> str:
     """Where a page that ends with this key goes on."""
-    place = orjson.dumps([record.created_at.astimezone(UTC), record.id])
-    return base64.urlsafe_b64encode(place).decode().rstrip("=")
+    return write_cursor(record.created_at, record.id)
 
 
-def read_cursor(cursor: str) -> tuple[datetime, str]:
+def read_key_cursor(cursor: str) -> tuple[datetime, str]:
     """Creation time and id of the last key of the page before.
 
     Raises:
         BadCursorError: it is not one that a page gave.
     """
-    try:
-        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-        created_at, key_id = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-        at = datetime.fromisoformat(created_at)
-    except (ValueError, TypeError, binascii.Error) as exc:
-        raise BadCursorError("not a cursor that a page gave") from exc
-    if at.tzinfo is None or not isinstance(key_id, str) or not is_id(key_id):
+    at, key_id = read_cursor(cursor)
+    if not is_id(key_id):
         raise BadCursorError("not a cursor that a page gave")
     return at, key_id
 

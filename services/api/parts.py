@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from services.api.access import Access
 from services.api.commands import CommandClient
 from services.api.costs import CostQueries
+from services.api.deliveries import Deliveries
 from services.api.health import Health
 from services.api.history import History
 from services.api.idempotency import Idempotency
@@ -38,6 +39,7 @@ class Parts:
     queries: Queries
     listing: Listing
     costs: CostQueries
+    deliveries: Deliveries
     reader: OrchestrationReader
     history: History
     past: Past

@@ -20,11 +20,11 @@ from services.api.keys_view import (
     KeysPage,
     NewKeyShape,
     RevokedShape,
+    key_cursor,
     key_view,
     new_key_view,
-    read_cursor,
+    read_key_cursor,
     with_secret,
-    write_cursor,
 )
 from services.api.parts import TheParts
 from services.api.responses import Json
@@ -168,10 +168,10 @@ async def list_keys(
 ) -> Response:
     """Lists the keys of the asking key's own team; the operator's key may name another with `team`."""
     refuse_unknown_parameters(request, {"limit", "cursor", "team"})
-    after = read_cursor(cursor) if cursor is not None else None
+    after = read_key_cursor(cursor) if cursor is not None else None
     records = await parts.access.keys.page(team, limit=limit + 1, after=after)
     shown = records[:limit]
-    more = write_cursor(shown[-1]) if len(records) > limit else None
+    more = key_cursor(shown[-1]) if len(records) > limit else None
     return Json(page([key_view(record) for record in shown], more))
 
 

@@ -12,7 +12,7 @@ from services.api.errors import ApiError
 from services.api.keys import fingerprint, id_of, is_id, make_key, short_id
 from services.api.keys_request import read_key
 from services.api.keys_table import KeyRecord
-from services.api.keys_view import read_cursor, write_cursor
+from services.api.keys_view import key_cursor, read_key_cursor
 from services.api.problems import InvalidRequestError
 from services.api.queries import BadCursorError
 from shared.system import RandomIds
@@ -138,10 +138,10 @@ def test_only_the_operator_names_another_team() -> None:
 
 def test_a_list_goes_on_behind_its_last_key() -> None:
     record = KeyRecord("abcd1234", b"", "a", "ci", [], False, None, NOW, "operator", None, None)
-    assert read_cursor(write_cursor(record)) == (NOW, "abcd1234")
+    assert read_key_cursor(key_cursor(record)) == (NOW, "abcd1234")
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "ü", "e30", "WzEsMl0", "WyIyMDI2LTExLTAxIiwiYWJjZDEyMzQiXQ", "=" * 9])
 def test_what_no_page_gave_is_no_cursor(cursor: str) -> None:
     with pytest.raises(BadCursorError):
-        read_cursor(cursor)
+        read_key_cursor(cursor)
