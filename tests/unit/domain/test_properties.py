@@ -1,10 +1,8 @@
 """Whatever is asked and seen, in whatever order and however often, an orchestration keeps its promises."""
 
-from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 
-import orjson
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -12,23 +10,45 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from shared.command_handler import Cause
 from shared.domain import commands as cmd
 from shared.domain import events as ev
+from shared.domain.attempts import AGENT_GONE
 from shared.domain.commands import ActivateOrchestration, AnyCommand, Deciding, Tick
 from shared.domain.errors import Refusal
 from shared.domain.events import AgentStatus, OrchestrationEvent, OrchestrationStatus, TaskStatus
 from shared.domain.evolve import evolve
 from shared.domain.orchestration import decide
-from shared.domain.plan import FreeSlot, Launch, StopAgent, Watch, plan
-from shared.domain.prompt import build_prompt
-from shared.domain.readiness import SATISFIED, next_due, waiting_for
-from shared.domain.state import Attempt, Orchestration, Phase, Task, statistics_of
+from shared.domain.readiness import next_due
+from shared.domain.state import Attempt, Orchestration, Phase
 from shared.envelope import Commit, RecordedEvent, decode, encode
-from shared.views import orchestration_view, statistics, task_views
-from tests.support.orchestrations import ORCHESTRATION, T0, TEAM, make_spec, make_task
+from tests.support.orchestrations import (
+    CANCEL,
+    DELETE,
+    DRAIN,
+    ORCHESTRATION,
+    PAUSE,
+    RESUME,
+    T0,
+    TEAM,
+    change,
+    change_task,
+    make_spec,
+    make_task,
+    restart,
+    retry,
+    skip,
+)
+from tests.support.orchestrations import add as add_task
+from tests.unit.domain.promises import (
+    changes_nothing_else,
+    is_never_stuck,
+    keeps_its_counts,
+    keeps_its_limits,
+    keeps_its_promises,
+    keeps_its_statuses,
+    plans_for_each_phase,
+)
 
 CAUSE = Cause("command", "correlation", "ann")
-EndOfTask = ev.TaskCompleted | ev.TaskFailed | ev.TaskCancelled
-ENDS = (ev.OrchestrationCompleted, ev.OrchestrationFailed)
-REFUSALS = {"ALREADY_COMPLETED", "INVALID_STATE_TRANSITION"}
+REFUSALS = {"ALREADY_ACTIVE", "ALREADY_COMPLETED", "INVALID_STATE_TRANSITION", "INVALID_TASK", "AGENT_NOT_FOUND"}
 
 
 @st.composite
@@ -47,9 +67,10 @@ def creations(draw: st.DrawFn) -> cmd.CreateOrchestration:
             order_index=ord(name),
         )
         tasks.append(task)
+    mode = draw(st.sampled_from(["sequential", "parallel"]))
     spec = make_spec(
-        execution_mode=draw(st.sampled_from(["sequential", "parallel"])),
-        max_parallel=draw(st.sampled_from([None, 1, 2])),
+        execution_mode=mode,
+        max_parallel=draw(st.sampled_from([None, 1, 2])) if mode == "parallel" else None,
         failure_policy=draw(st.sampled_from(["fail_fast", "continue"])),
         base=draw(st.sampled_from(["ref", "previous"])),
         deliverable=draw(st.sampled_from(["any", "any", "branch", "pr"])),
@@ -67,7 +88,9 @@ def creations(draw: st.DrawFn) -> cmd.CreateOrchestration:
     )
 
 
-FAILURES = st.builds(ev.Failure, code=st.just("CODE"), message=st.just("why"), retryable=st.booleans())
+FAILURES = st.builds(
+    ev.Failure, code=st.sampled_from(["CODE", AGENT_GONE]), message=st.just("why"), retryable=st.booleans()
+)
 RESULTS = st.fixed_dictionaries(
     {
         "branch": st.sampled_from([None, "cursor/x"]),
@@ -78,6 +101,33 @@ RESULTS = st.fixed_dictionaries(
     }
 )
 DELIVERED = {"branch": "cursor/x", "pr_url": "https://github.com/acme/shop/pull/7"}
+VERSIONS = st.sampled_from(["v0", "v1"])
+CHANGES = st.tuples(
+    st.sampled_from(
+        [
+            {"name": "New"},
+            {"max_cost": 2.0},
+            {"max_cost": None},
+            {"max_cost": 0.25},
+            {"failure_policy": "continue"},
+            {"failure_policy": "fail_fast"},
+            {"deliverable": "pr"},
+            {"base": "previous"},
+        ]
+    ),
+    st.sampled_from(
+        [
+            {"title": "New"},
+            {"priority": "high"},
+            {"priority": "low"},
+            {"max_retries": 0},
+            {"max_retries": 2},
+            {"order_index": 0},
+            {"depends_on": []},
+            {"metadata": {"nothing": None}},
+        ]
+    ),
+)
 
 
 class Life(RuleBasedStateMachine):
@@ -93,18 +143,87 @@ class Life(RuleBasedStateMachine):
         self.reread: Orchestration | None = None
         self.log: list[tuple[datetime, OrchestrationEvent]] = []
         self.past: list[AnyCommand] = []
-        self.ended: dict[str, Task] = {}
-
-    # What may happen
+        self.looked_at = (0, T0)
 
     @initialize(creation=creations())
     def create(self, creation: cmd.CreateOrchestration) -> None:
         self.do(creation)
 
-    @precondition(lambda self: not self.attempts())
+    # What users may do
+
+    @precondition(lambda self: self.known.status is OrchestrationStatus.PENDING)
     @rule()
     def activate(self) -> None:
         self.do(ActivateOrchestration())
+
+    @precondition(lambda self: self.known.status is not OrchestrationStatus.PENDING)
+    @rule(command=st.sampled_from([PAUSE, PAUSE, DRAIN, RESUME, RESUME, RESUME]))
+    def it_is_steered(self, command: AnyCommand) -> None:
+        self.do(command)
+
+    @precondition(lambda self: len(self.log) > 20)
+    @rule(command=st.sampled_from([CANCEL, CANCEL, CANCEL, DELETE]))
+    def it_is_given_up(self, command: AnyCommand) -> None:
+        self.do(command)
+
+    @precondition(lambda self: any(attempt.may_have_agent for attempt in self.active()))
+    @rule(command=st.sampled_from([PAUSE, PAUSE, DRAIN, CANCEL]))
+    def agents_at_work_are_interrupted(self, command: AnyCommand) -> None:
+        self.do(command)
+
+    @precondition(lambda self: self.known.status.is_terminal and not self.known.deleted)
+    @rule(data=st.data(), command=st.sampled_from([retry, restart]))
+    def it_is_taken_up_again(self, data: st.DataObject, command: Any) -> None:
+        self.do(command(self.any_task(data)))
+
+    @rule(data=st.data(), changes=CHANGES)
+    def something_is_changed(self, data: st.DataObject, changes: tuple[dict[str, Any], dict[str, Any]]) -> None:
+        of_all, of_task = changes
+        places = [{"max_parallel": 1}, {"max_parallel": 3}] if self.known.spec.execution_mode == "parallel" else []
+        task, other = self.any_task(data), self.any_task(data)
+        new = add_task(
+            f"n{len(self.known.tasks)}",
+            depends_on=data.draw(st.sampled_from([(), (other,)])),
+            max_retries=1,
+            at_end=data.draw(st.booleans()),
+        )
+        commands: list[AnyCommand] = [
+            change(**of_all),
+            *(change(**place) for place in places),
+            change_task(task, **of_task),
+            change_task(task, depends_on=[other]),
+            *([new, new] if len(self.known.tasks) < 8 else []),
+        ]
+        self.do(data.draw(st.sampled_from(commands)))
+
+    @precondition(lambda self: self.tasks_in(TaskStatus.FAILED))
+    @rule(data=st.data(), command=st.sampled_from([retry, retry, restart, skip]))
+    def a_failed_task_is_taken_up(self, data: st.DataObject, command: Any) -> None:
+        self.do(command(data.draw(st.sampled_from(self.tasks_in(TaskStatus.FAILED)))))
+
+    @rule(data=st.data(), command=st.sampled_from([retry, restart, restart, skip]))
+    def a_task_is_commanded(self, data: st.DataObject, command: Any) -> None:
+        self.do(command(self.any_task(data)))
+
+    @precondition(lambda self: self.active())
+    @rule(data=st.data())
+    def an_agent_is_stopped(self, data: st.DataObject) -> None:
+        self.do(cmd.StopAttempt(attempt_id=data.draw(st.sampled_from(self.active())).attempt_id))
+
+    @precondition(lambda self: any(attempt.has_had_agent for attempt in self.attempts()))
+    @rule(data=st.data())
+    def an_agent_is_told_more(self, data: st.DataObject) -> None:
+        self.do(cmd.FollowUp(attempt_id=self.attempt_with_agent(data).attempt_id, prompt="Go on."))
+
+    @precondition(lambda self: any(attempt.has_had_agent for attempt in self.attempts()))
+    @rule(data=st.data(), is_gone=st.booleans())
+    def an_agent_is_deleted(self, data: st.DataObject, is_gone: bool) -> None:
+        attempt_id = self.attempt_with_agent(data).attempt_id
+        self.do(cmd.DeleteAgent(attempt_id=attempt_id))
+        if is_gone:
+            self.do(cmd.RecordAgentDeleted(attempt_id=attempt_id))
+
+    # What the services may see and do
 
     @rule(minutes=st.sampled_from([0, 0.5, 1, 3, 10, 130]))
     def time_passes(self, minutes: float) -> None:
@@ -112,46 +231,67 @@ class Life(RuleBasedStateMachine):
         self.do(Tick())
 
     @precondition(lambda self: self.active())
-    @rule(data=st.data(), steps=st.integers(1, 3))
-    def an_attempt_goes_its_way(self, data: st.DataObject, steps: int) -> None:
+    @rule(data=st.data(), steps=st.integers(1, 3), version=VERSIONS, result=RESULTS)
+    def an_attempt_goes_its_way(self, data: st.DataObject, steps: int, version: Any, result: dict[str, Any]) -> None:
         chosen = data.draw(st.sampled_from(self.active()))
-        result = data.draw(RESULTS)
         for _ in range(steps):
             attempt = self.known_attempt(chosen)
             if attempt.is_active:
-                self.do(self.next_step(attempt, result))
+                self.do(self.next_step(attempt, result, version))
+
+    @precondition(lambda self: self.active())
+    @rule(data=st.data(), steps=st.integers(1, 2))
+    def all_agents_come_up(self, data: st.DataObject, steps: int) -> None:
+        for attempt in self.active():
+            for _ in range(steps):
+                if self.known_attempt(attempt).phase in (Phase.QUEUED, Phase.STARTED):
+                    self.do(self.next_step(self.known_attempt(attempt), {}, "v1"))
 
     @precondition(lambda self: self.active())
     @rule(data=st.data(), status=st.sampled_from([AgentStatus.FAILED, AgentStatus.STOPPED, AgentStatus.EXPIRED]))
     def an_attempt_ends_badly(self, data: st.DataObject, status: AgentStatus) -> None:
         attempt = data.draw(st.sampled_from(self.active()))
         self.do(self.start(attempt, "v1"))
+        self.do(reply_of(attempt, AgentStatus.RUNNING))
         self.do(observation(attempt, status, data.draw(RESULTS), agent_of(attempt)))
 
-    @precondition(lambda self: self.attempts())
-    @rule(data=st.data(), api_version=st.sampled_from(["v0", "v1"]))
-    def a_start_comes(self, data: st.DataObject, api_version: Any) -> None:
-        self.do(self.start(self.any_attempt(data), api_version))
-
-    @precondition(lambda self: self.attempts())
-    @rule(data=st.data(), status=st.sampled_from(AgentStatus))
-    def a_reply_comes(self, data: st.DataObject, status: AgentStatus) -> None:
-        attempt = self.any_attempt(data)
-        command = cmd.RecordAgent(
-            attempt_id=attempt.attempt_id, agent_id=agent_of(attempt), status=status, provider_status=status.value
-        )
-        self.do(command)
+    @precondition(lambda self: any(attempt.stop_reason for attempt in self.active()))
+    @rule(data=st.data(), end=st.sampled_from([AgentStatus.STOPPED, AgentStatus.FINISHED, AgentStatus.FAILED, None]))
+    def an_agent_has_stopped(self, data: st.DataObject, end: AgentStatus | None) -> None:
+        attempt = data.draw(st.sampled_from([found for found in self.active() if found.stop_reason]))
+        if end is None:
+            self.do(cmd.RejectAttempt(attempt_id=attempt.attempt_id, failure=data.draw(FAILURES)))
+        else:
+            self.do(reply_of(attempt, AgentStatus.RUNNING))
+            self.do(observation(attempt, end, data.draw(RESULTS), agent_of(attempt)))
 
     @precondition(lambda self: self.attempts())
     @rule(data=st.data(), failure=FAILURES)
-    def a_refusal_comes(self, data: st.DataObject, failure: ev.Failure) -> None:
-        self.do(cmd.RejectAttempt(attempt_id=self.any_attempt(data).attempt_id, failure=failure))
+    def a_create_is_refused(self, data: st.DataObject, failure: ev.Failure) -> None:
+        attempt = self.any_attempt(data)
+        self.do(self.start(attempt, "v1"))
+        self.do(cmd.RejectAttempt(attempt_id=attempt.attempt_id, failure=failure))
+
+    @precondition(lambda self: self.active())
+    @rule(data=st.data(), reason=st.sampled_from(["slot", "rate_limit", "budget", "quota"]))
+    def a_wait_is_noted(self, data: st.DataObject, reason: ev.LaunchWait) -> None:
+        until = data.draw(st.sampled_from([None, T0 + timedelta(minutes=3)]))
+        attempt = data.draw(st.sampled_from(self.active()))
+        self.do(cmd.NoteWaiting(attempt_id=attempt.attempt_id, reason=reason, until=until))
 
     @precondition(lambda self: self.attempts())
-    @rule(data=st.data(), status=st.sampled_from(AgentStatus), stranger=st.sampled_from([False] * 9 + [True]))
-    def an_observation_comes(self, data: st.DataObject, status: AgentStatus, stranger: bool) -> None:
+    @rule(data=st.data(), status=st.sampled_from(AgentStatus), what=st.sampled_from(["start", "reply", "see", "other"]))
+    def something_late_comes(self, data: st.DataObject, status: AgentStatus, what: str) -> None:
         attempt = self.any_attempt(data)
-        self.do(observation(attempt, status, data.draw(RESULTS), "bc-stranger" if stranger else agent_of(attempt)))
+        match what:
+            case "start":
+                self.do(self.start(attempt, data.draw(VERSIONS)))
+            case "reply":
+                self.do(reply_of(attempt, status))
+            case "see":
+                self.do(observation(attempt, status, data.draw(RESULTS), agent_of(attempt)))
+            case _:
+                self.do(observation(attempt, status, data.draw(RESULTS), "bc-stranger"))
 
     @precondition(lambda self: self.attempts())
     @rule(data=st.data(), is_due=st.booleans())
@@ -170,35 +310,22 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def promises(self) -> None:
-        if self.state is None:
+        if self.state is None or (self.state.version, self.now) == self.looked_at:
             return
+        self.looked_at = (self.state.version, self.now)
         keeps_its_limits(self.state)
+        keeps_its_statuses(self.state)
         keeps_its_counts(self.state, self.now)
         is_never_stuck(self.state)
         plans_for_each_phase(self.state)
-        self.keeps_its_ends()
         assert self.state.version == len(self.log)
         assert self.reread == self.state, "written and read again, it is another"
-
-    def keeps_its_ends(self) -> None:
-        ends = Counter(event.task_id for _, event in self.log if isinstance(event, EndOfTask))
-        for task in self.known.tasks.values():
-            assert ends[task.task_id] == int(task.status.is_terminal)
-            if task.task_id in self.ended:
-                assert self.ended[task.task_id] == task, "a task changed after its end"
-            elif task.status.is_terminal:
-                self.ended[task.task_id] = task
-        over = [event for _, event in self.log if isinstance(event, ENDS)]
-        assert len(over) == int(self.known.status.is_terminal)
-        if over:
-            assert self.log[-1][1] is over[0], "something happened after the end"
-            assert all(task.status.is_terminal for task in self.known.tasks.values())
-            assert not list(self.known.active_attempts())
 
     def teardown(self) -> None:
         if self.state is None:
             return
-        self.brings_itself_to_an_end()
+        if not self.state.deleted:
+            self.brings_itself_to_an_end()
         again: Orchestration | None = None
         for at, event in self.log:
             again = evolve(again, event, at)
@@ -206,20 +333,21 @@ class Life(RuleBasedStateMachine):
 
     def brings_itself_to_an_end(self) -> None:
         """From wherever it is: once all that lives is seen to finish and time goes on, it ends."""
-        self.do(ActivateOrchestration())
-        for _ in range(200):
+        self.do(change(max_cost=None))
+        self.do(RESUME if self.known.status is OrchestrationStatus.PAUSED else ActivateOrchestration())
+        for _ in range(300):
             if self.known.status.is_terminal:
                 return
             active = [attempt for _, attempt in self.known.active_attempts()]
             if active:
-                self.do(self.next_step(active[0], DELIVERED))
-            elif (due := next_due(self.known)) is not None and not over_budget(self.known):
+                self.do(self.next_step(active[0], DELIVERED, "v1"))
+            else:
+                due = next_due(self.known)
+                assert due is not None, "it never ends"
                 self.now = max(self.now, due)
                 self.do(Tick())
-            else:
-                break
             self.promises()
-        assert over_budget(self.known), "it never ends"
+        raise AssertionError("it never ends")
 
     # How it is done
 
@@ -241,17 +369,21 @@ class Life(RuleBasedStateMachine):
     def any_attempt(self, data: st.DataObject) -> Attempt:
         return data.draw(st.sampled_from(self.attempts()))
 
-    def next_step(self, attempt: Attempt, result: dict[str, Any]) -> AnyCommand:
+    def attempt_with_agent(self, data: st.DataObject) -> Attempt:
+        return data.draw(st.sampled_from([attempt for attempt in self.attempts() if attempt.has_had_agent]))
+
+    def tasks_in(self, status: TaskStatus) -> list[str]:
+        return [task.task_id for task in self.known.tasks.values() if task.status is status]
+
+    def any_task(self, data: st.DataObject) -> str:
+        return data.draw(st.sampled_from(sorted(self.known.tasks)))
+
+    def next_step(self, attempt: Attempt, result: dict[str, Any], version: Any) -> AnyCommand:
         match attempt.phase:
             case Phase.QUEUED:
-                return self.start(attempt, "v1")
+                return self.start(attempt, version)
             case Phase.STARTED:
-                return cmd.RecordAgent(
-                    attempt_id=attempt.attempt_id,
-                    agent_id=agent_of(attempt),
-                    status=AgentStatus.RUNNING,
-                    provider_status="RUNNING",
-                )
+                return reply_of(attempt, AgentStatus.RUNNING)
             case _:
                 return observation(attempt, AgentStatus.FINISHED, result, agent_of(attempt))
 
@@ -261,38 +393,51 @@ class Life(RuleBasedStateMachine):
         )
 
     def do(self, command: AnyCommand) -> None:
-        """Decide, commit, and decide the same again, which must lead to nothing."""
+        """Decide, commit, and decide the same again, which must lead to nothing or be refused."""
         if not isinstance(command, cmd.CreateOrchestration):
             self.past.append(command)
-        deciding = Deciding(self.now, jitter=0.5)
-        try:
-            events = decide(self.state, command, deciding)
-        except Refusal as refusal:
-            if refusal.code not in REFUSALS:
-                raise
-            return
+        events = self.decided(command)
         if events:
-            self.commit(events)
-        if not isinstance(command, cmd.CreateOrchestration):
-            assert decide(self.state, command, deciding) == [], "the same again led to something"
+            self.commit(command, events)
+            if not isinstance(command, cmd.CreateOrchestration):
+                assert self.decided(command) == [], "the same again led to something"
 
-    def commit(self, events: list[OrchestrationEvent]) -> None:
+    def decided(self, command: AnyCommand) -> list[OrchestrationEvent]:
+        try:
+            return decide(self.state, command, Deciding(self.now, jitter=0.5))
+        except Refusal as refusal:
+            if refusal.code not in REFUSALS and not self.known.deleted:
+                raise
+            return []
+
+    def commit(self, command: AnyCommand, events: list[OrchestrationEvent]) -> None:
         version = self.state.version if self.state else 0
         recorded = tuple(RecordedEvent(f"e-{version}-{n}", self.now, event) for n, event in enumerate(events))
         commit = Commit("c", CAUSE.command_id, "x", "ann", TEAM, ORCHESTRATION, version + 1, self.now, recorded)
         for event in events:
-            if isinstance(event, ev.TaskQueued):
-                may_be_queued(self.known, event, self.now)
-            if isinstance(event, EndOfTask | ev.AttemptFailed):
-                leaves_no_agent_behind(self.known, event)
-            self.state = evolve(self.state, event, self.now)
+            before, self.state = self.state, evolve(self.state, event, self.now)
+            if before is not None:
+                keeps_its_promises(before, event, command, self.now)
+                changes_nothing_else(before, event, self.state)
             self.log.append((self.now, event))
         for entry in decode(encode(commit)).events:
             self.reread = evolve(self.reread, entry.event, entry.occurred_at)
 
 
 def agent_of(attempt: Attempt) -> str:
+    if attempt.agent_id is None and attempt.continues is not None:
+        return attempt.continues.agent_id
     return attempt.agent_id or f"bc-{attempt.attempt_id}"
+
+
+def reply_of(attempt: Attempt, status: AgentStatus) -> cmd.RecordAgent:
+    return cmd.RecordAgent(
+        attempt_id=attempt.attempt_id,
+        agent_id=agent_of(attempt),
+        status=status,
+        provider_status=status.value,
+        run_id=f"run-{attempt.attempt_id}",
+    )
 
 
 def observation(attempt: Attempt, status: AgentStatus, result: dict[str, Any], agent_id: str) -> cmd.ObserveAgent:
@@ -304,101 +449,6 @@ def observation(attempt: Attempt, status: AgentStatus, result: dict[str, Any], a
         source="poll",
         **(result if status.is_terminal else {}),
     )
-
-
-def over_budget(state: Orchestration) -> bool:
-    return state.spec.max_cost is not None and state.total_cost >= state.spec.max_cost
-
-
-def limit(state: Orchestration) -> int:
-    if state.spec.execution_mode == "sequential":
-        return 1
-    return state.spec.max_parallel or len(state.tasks)
-
-
-def may_be_queued(state: Orchestration, event: ev.TaskQueued, now: datetime) -> None:
-    task = state.tasks[event.task_id]
-    assert state.status is OrchestrationStatus.ACTIVE
-    assert task.status is TaskStatus.PENDING
-    assert task.current is None
-    assert task.retry_at is None or task.retry_at <= now
-    assert event.number == len(task.attempts) + 1
-    assert event.attempt_id not in state.attempt_index
-    assert not over_budget(state)
-    assert all(state.tasks[other].status in SATISFIED for other in task.spec.depends_on)
-    if state.spec.execution_mode == "sequential":
-        waiting = [other for other in state.tasks.values() if other.retry_at is not None and other.retry_at > now]
-        assert not waiting, "it took the turn of a task that waits for its retry"
-
-
-def leaves_no_agent_behind(state: Orchestration, event: ev.AttemptFailed | EndOfTask) -> None:
-    attempt = state.tasks[event.task_id].current
-    if attempt is None or attempt.phase is Phase.QUEUED:
-        return
-    assert isinstance(event, ev.AttemptFailed | ev.TaskCompleted), "an agent is let go that may still be at work"
-    if attempt.phase is Phase.CREATED:
-        assert attempt.status is not None
-        assert attempt.status.is_terminal, "an agent is let go that was not seen to end"
-
-
-def keeps_its_limits(state: Orchestration) -> None:
-    for task in state.tasks.values():
-        assert not any(attempt.is_active for attempt in task.attempts[:-1]), "two attempts of one task"
-        assert len(task.attempts) <= 1 + task.spec.max_retries
-        assert task.retry_count <= task.spec.max_retries
-    in_hand = [attempt for _, attempt in state.active_attempts()]
-    assert len(in_hand) <= limit(state), "more at once than asked for"
-
-
-def keeps_its_counts(state: Orchestration, now: datetime) -> None:
-    counts = statistics_of(state, now)
-    parts = (
-        counts.pending_tasks,
-        counts.processing_tasks,
-        counts.completed_tasks,
-        counts.failed_tasks,
-        counts.cancelled_tasks,
-        counts.skipped_tasks,
-    )
-    assert sum(parts) == counts.total_tasks == len(state.tasks)
-    shown = [orchestration_view(state), *task_views(state)]
-    found = statistics(shown[0], shown[1:], now)
-    assert (found["duration"], found["totalCost"]) == (counts.duration_ms, counts.total_cost)
-    assert (found["progress"] == 100) == all(task.status.is_terminal for task in state.tasks.values())
-    assert orjson.loads(orjson.dumps([*shown, found])) == [*shown, found]
-    if state.statistics is not None:
-        assert state.statistics == counts
-
-
-def is_never_stuck(state: Orchestration) -> None:
-    if state.status is not OrchestrationStatus.ACTIVE:
-        return
-    goes_on = list(state.active_attempts()) or next_due(state) is not None
-    assert goes_on or over_budget(state), "nothing will ever happen again"
-    for task in state.tasks.values():
-        waits = waiting_for(state, task, state.updated_at) is not None
-        assert waits == (task.status is TaskStatus.PENDING)
-
-
-def plans_for_each_phase(state: Orchestration) -> None:
-    planned: dict[str, set[type]] = {}
-    for action in plan(state):
-        if isinstance(action, Launch | Watch | StopAgent | FreeSlot):
-            planned.setdefault(action.attempt_id, set()).add(type(action))
-    for task in state.tasks.values():
-        for attempt in task.attempts:
-            stop = {StopAgent} if attempt.stop_reason is not None else set()
-            wanted = {
-                Phase.QUEUED: {Launch},
-                Phase.STARTED: {Launch},
-                Phase.CREATED: {Watch} | stop,
-                Phase.ENDED: {FreeSlot},
-            }
-            assert planned[attempt.attempt_id] == wanted[attempt.phase]
-        if current := task.current:
-            place = list(state.tasks).index(task.task_id) + 1
-            first = build_prompt(state, task, current).splitlines()[0]
-            assert first == f"Task {place} of {len(state.tasks)}: {task.spec.title}"
 
 
 TestLife = Life.TestCase
