@@ -16,6 +16,11 @@ from shared.views import View
 _NOT_OFFERED: Final = "the provider does not offer the models of by-complexity; name one"
 _NOT_LATER: Final = "by-complexity can be chosen for all tasks only when they are created; give each task a model"
 
+_ELSEWHERE: Final = {
+    "tasks": "are changed one by one, at /api/tasks/{id}, and added at /api/orchestrations/{id}/tasks",
+    "activate": "is a command of its own, POST /api/orchestrations/{id}/activate",
+}
+
 
 def _changes_of(base: type[BaseModel], *, without: Collection[str] = (), cleared_by_null: Collection[str]) -> Any:
     """The fields of a request that creates, by the same rules, each of which may be absent."""
@@ -103,6 +108,7 @@ def read_orchestration_patch(
     patch, problems = check_part(OrchestrationPatch, body, standing, allow_private_webhooks=allow_private_webhooks)
     models = _Models(known_models, strict=_is_strict(body, orchestration))
     model = models.of_orchestration(body, orchestration)
+    problems = [replace(found, message=_ELSEWHERE.get(found.field, found.message)) for found in problems]
     problems += models.problems
     if patch is None or problems:
         raise InvalidRequestError(problems)

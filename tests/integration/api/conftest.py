@@ -1,13 +1,24 @@
-"""An api for each test."""
+"""An api for each test, or one that the tests of a module share."""
 
 from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 
+from deploy.local.postgres import PostgresServer
 from tests.integration.api.system import Running, running_api
+from tests.support.servers import fresh_database, nats_server
 
 
 @pytest.fixture(name="api")
 async def _api(nats_url: str, database_url: str) -> AsyncIterator[Running]:
     async with running_api(nats_url, database_url) as running:
         yield running
+
+
+@pytest_asyncio.fixture(name="shared_api", scope="module", loop_scope="module")
+async def _shared_api(postgres: PostgresServer) -> AsyncIterator[Running]:
+    """For tests that only look at what they made themselves; they run in the loop of their module."""
+    with nats_server() as nats, fresh_database(postgres) as database_url:
+        async with running_api(nats.url, database_url) as running:
+            yield running

@@ -1,0 +1,120 @@
+"""Commands whose decision is late, whose rows are late, or that meet each other."""
+
+import asyncio
+from functools import partial
+from typing import Any
+
+import httpx
+
+from shared.domain.events import TaskStatus
+from tests.integration.api.steering import TWO, Case, error_of, new, running, stopped, with_task
+from tests.integration.api.system import Running, running_api
+from tests.support.eventually import eventually
+
+
+def every_command(case: Case) -> list[tuple[str, str, Any, str]]:
+    """Method, path, body, and where to look for what came of it."""
+    task = f"/api/tasks/{case.one}"
+    return [
+        ("POST", "/activate", None, case.path),
+        ("POST", "/pause", {"mode": "drain"}, case.path),
+        ("POST", "/resume", None, case.path),
+        ("PATCH", "", {"name": "Another"}, case.path),
+        ("PATCH", task, {"title": "Another"}, task),
+        ("POST", f"{task}/skip", None, task),
+        ("POST", f"{task}/retry", None, task),
+        ("POST", f"{task}/restart", None, task),
+        ("POST", "/tasks", TWO, "/api/tasks/"),
+        ("POST", "/cancel", None, case.path),
+        ("DELETE", "", None, case.path),
+    ]
+
+
+async def test_without_a_decision_in_time_the_answer_says_where_to_look(nats_url: str, database_url: str) -> None:
+    async with running_api(nats_url, database_url, dispatching=False, reply_seconds=0.1) as api:
+        deciding = asyncio.create_task(api.dispatcher.run())
+        case = await _created(api)
+        deciding.cancel()
+        await asyncio.gather(deciding, return_exceptions=True)
+        asked = every_command(case)
+        for method, path, body, address in asked:
+            response = await case.ask(method, path, json=body)
+            assert response.status_code == 202, response.text
+            assert response.headers["Location"].startswith(address)
+            assert response.headers["Location"].endswith(response.json()["id"])
+            assert response.json()["message"] == "Accepted; not decided yet"
+            assert response.json()["status"] in (None, "PENDING")
+        deciding = asyncio.create_task(api.dispatcher.run())
+        await eventually(lambda: _is_gone(case), timeout=30)
+        deciding.cancel()
+        await asyncio.gather(deciding, return_exceptions=True)
+
+
+async def _created(api: Running) -> Case:
+    """However long its decision took."""
+    body = {"repository": "acme/shop", "tasks": [TWO]}
+    location = (await api.http.post("/api/orchestrations", json=body)).headers["Location"]
+
+    async def found() -> httpx.Response | None:
+        response = await api.http.get(location)
+        return response if response.status_code == 200 else None
+
+    response = await eventually(found, timeout=30)
+    assert response is not None
+    shown = response.json()
+    (task,) = (task["id"] for task in shown["tasks"])
+    return Case(api, shown["orchestration"]["id"], task, task)
+
+
+async def _is_gone(case: Case) -> bool:
+    return (await case.ask("GET", "")).status_code == 404
+
+
+async def test_a_replica_whose_rows_are_late_shows_what_was_answered_all_the_same(
+    nats_url: str, database_url: str
+) -> None:
+    async with (
+        running_api(nats_url, database_url, run_projector=False, visible_seconds=0.01) as one,
+        running_api(
+            nats_url, database_url, prepared=True, run_projector=False, dispatching=False, visible_seconds=0.01
+        ) as other,
+    ):
+        case = await running(one)
+        there = Case(other, case.id, case.one, case.two)
+        changed = (await case.ask("PATCH", "", json={"name": "Another"})).json()
+        await eventually(lambda: _is_named(there, "Another"), timeout=20)
+        added = (await case.ask("POST", "/tasks", json={**TWO, "orderIndex": 0})).json()
+        assert (changed["name"], added["title"]) == ("Another", "Two")
+        assert (await case.task(added["id"]))["id"] == added["id"]
+        assert (await case.ask("DELETE", "")).status_code == 202
+        await case.decide(stopped(case.one))
+        for replica in (case, there):
+            await eventually(partial(_is_gone, replica), timeout=20)
+            error_of(await replica.ask("GET", f"/api/tasks/{case.one}"), 404, "TASK_NOT_FOUND")
+            error_of(await replica.ask("GET", f"/api/tasks/{added['id']}"), 404, "TASK_NOT_FOUND")
+            error_of(await replica.ask("POST", "/cancel"), 404, "ORCHESTRATION_NOT_FOUND")
+
+
+async def _is_named(case: Case, name: str) -> bool:
+    seen = await case.seen()
+    return bool(seen["orchestration"]["name"] == name)
+
+
+async def test_of_commands_that_meet_one_decides_and_the_others_are_told(api: Running) -> None:
+    case = await running(api)
+    said = await _at_once(case, "POST", "/pause")
+    assert sorted(said) == ["Already paused"] * 4 + ["Paused"]
+    said = await _at_once(case, "POST", "/cancel")
+    assert sorted(said) == ["Already cancelling"] * 4 + ["Cancelling"]
+    case = await with_task(api, TaskStatus.FAILED)
+    retried = await _at_once(case, "POST", f"/api/tasks/{case.one}/retry")
+    assert sorted(retried) == ["INVALID_STATE_TRANSITION"] * 4 + ["Retried"]
+    case = await new(api)
+    deleted = await _at_once(case, "DELETE", "")
+    assert sorted(deleted) == ["Deleted"] + ["ORCHESTRATION_NOT_FOUND"] * 4
+
+
+async def _at_once(case: Case, method: str, path: str) -> list[str]:
+    """What five requests at the same time are told: the message, or the code of the error."""
+    answers = [response.json() for response in await asyncio.gather(*(case.ask(method, path) for _ in range(5)))]
+    return [answer["message"] if "message" in answer else answer["error"]["code"] for answer in answers]
