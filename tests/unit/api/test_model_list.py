@@ -67,3 +67,13 @@ async def test_a_silent_provider_is_not_waited_for() -> None:
     assert await models.names() == set(KNOWN_WITHOUT_PROVIDER)
     assert provider.asked == 1
     await models.aclose()
+
+
+async def test_an_offer_says_whose_list_it_is() -> None:
+    provider = Provider()
+    provider.answer = None
+    offer = await ModelList(provider.models).offer()
+    assert (offer.source, [model.id for model in offer.models]) == ("fallback", list(KNOWN_WITHOUT_PROVIDER))
+    provider.answer = [Model("sonnet-5", "Sonnet 5", ("s5",)), Model("", "nameless")]
+    offer = await ModelList(provider.models).offer()
+    assert (offer.source, offer.models) == ("provider", (Model("sonnet-5", "Sonnet 5", ("s5",)),))
