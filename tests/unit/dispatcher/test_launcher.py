@@ -399,6 +399,20 @@ async def test_a_wait_that_grows_by_much_is_told_again() -> None:
         assert told == [START + timedelta(seconds=30), START + timedelta(seconds=90)]
 
 
+async def test_a_wait_that_shifts_a_little_all_the_time_is_told_once() -> None:
+    async with world("v1") as w:
+        await w.create()
+        w.limit_until = w.clock.now() + timedelta(seconds=30)
+
+        async def shift() -> None:
+            w.limit_until += timedelta(seconds=1)
+
+        w.while_asleep = [shift] * 8
+        await w.launch()
+        assert w.while_asleep == []
+        assert len([event for event in await w.events() if isinstance(event, AttemptWaiting)]) == 1
+
+
 async def test_a_moment_of_the_rate_limit_is_not_worth_telling() -> None:
     async with world("v1") as w:
         await w.create()
