@@ -7,7 +7,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from services.api.commands import NOT_SENT, UNKNOWN
-from services.api.created import Planned, carry_out
+from services.api.created import Planned, as_created, send
 from services.api.creation import create_command, read_bulk
 from services.api.errors import ApiError, translate, unavailable
 from services.api.idempotency import RequestIds
@@ -152,18 +152,18 @@ async def carry_out_bulk(parts: Parts, plan: BulkPlan, *, request_id: str) -> tu
     """
     run = _Run(parts, plan, request_id)
     items = await asyncio.gather(*(run.item(item) for item in plan.items))
-    await run.visible()
-    if any(item.get("outcome") == NOT_SENT for item in items) and not run.sent:
+    if not run.sent and any(item.get("outcome") == NOT_SENT for item in items):
         raise unavailable("the message broker does not answer; this request has sent nothing", outcome=NOT_SENT)
+    await run.show(items)
     created = sum(item["status"] == 201 for item in items)
     failed = sum(400 <= item["status"] < 500 for item in items)
     undecided = len(items) - created - failed
-    answer = {"items": items, "created": created, "failed": failed, "undecided": undecided}
-    return answer, not undecided and not run.unshown
+    unshown = any(item["status"] == 201 and "orchestration" not in item for item in items)
+    return {"items": items, "created": created, "failed": failed, "undecided": undecided}, not undecided and not unshown
 
 
 class _Run:
-    """One run of a plan."""
+    """One run of a plan: everything is sent first, and shown when all of it is decided."""
 
     def __init__(self, parts: Parts, plan: BulkPlan, request_id: str) -> None:
         self._parts = parts
@@ -171,35 +171,31 @@ class _Run:
         self._request_id = request_id
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._last_begin = asyncio.get_running_loop().time() + _BEGIN_SECONDS
-        self._sequences: dict[str, int] = {}
+        self._created: dict[str, int] = {}
         self.sent = False
-        self.unshown = False
 
     async def item(self, item: BulkItem) -> View:
         """What became of one item; never raises, for that would hide what became of the others."""
-        shown: View = {"repository": item.given}
+        answer: View = {"repository": item.given}
         if item.target is None:
-            return {**shown, "status": item.error["statusCode"], "error": item.error}
+            return {**answer, "status": item.error["statusCode"], "error": item.error}
         try:
             async with self._slots:
-                return shown | await self._create(item.target)
+                return answer | await self._create(item.target)
         except Exception as exc:  # translated like that of any request, and logged there if nobody foresaw it
-            return shown | self._failed(item.target, translate(exc))
+            return answer | self._failed(item.target, translate(exc))
 
     async def _create(self, target: Target) -> View:
         if asyncio.get_running_loop().time() > self._last_begin:
             raise unavailable("there was no time left for it", outcome=NOT_SENT)
         command = command_for(self._plan, target)
         planned = Planned(orchestration_id=target.orchestration_id, command_id=target.command_id, command=command)
-        outcome = await carry_out(self._parts, planned, request_id=self._request_id)
+        sequence = await send(self._parts, planned, request_id=self._request_id)
         self.sent = True
-        if outcome.sequence is None:
+        if sequence is None:
             return {"status": 202, "id": target.orchestration_id, "outcome": UNKNOWN}
-        self._sequences[target.orchestration_id] = outcome.sequence
-        if outcome.shown is None:
-            self.unshown = True
-            return {"status": 201, "id": target.orchestration_id}
-        return {"status": 201, "id": target.orchestration_id, "orchestration": outcome.shown.orchestration}
+        self._created[target.orchestration_id] = sequence
+        return {"status": 201, "id": target.orchestration_id}
 
     def _failed(self, target: Target, error: ApiError) -> View:
         answer = {"status": error.status, "error": _shape(error)}
@@ -210,8 +206,15 @@ class _Run:
         self.sent = self.sent or outcome != NOT_SENT
         return {**answer, "id": target.orchestration_id, "outcome": outcome}
 
-    async def visible(self) -> None:
-        """Return once reads show what was created, or after the time for it."""
-        team = self._plan.command.team
-        reader = self._parts.reader
-        await asyncio.gather(*(reader.wait_visible(team, *created) for created in self._sequences.items()))
+    async def show(self, items: list[View]) -> None:
+        """Put into each item what was created, once everybody's reads show it or the time for it is over."""
+        wait, team = self._parts.reader.wait_visible, self._plan.command.team
+        await asyncio.gather(*(wait(team, *created) for created in self._created.items()))
+        await asyncio.gather(*(self._show(item) for item in items if item["status"] == 201))
+
+    async def _show(self, item: View) -> None:
+        team, orchestration_id = self._plan.command.team, item["id"]
+        async with self._slots:
+            shown = await as_created(self._parts, team, orchestration_id, self._created[orchestration_id])
+        if shown is not None:
+            item["orchestration"] = shown.orchestration

@@ -1,7 +1,8 @@
 """Carrying out a create: the command is sent, and what it led to is shown as its own commit left it."""
 
 import logging
-from dataclasses import dataclass
+
+import psycopg
 
 from services.api.commands import Asked
 from services.api.idempotency import PlannedCommand
@@ -15,16 +16,8 @@ _log = logging.getLogger(__name__)
 Planned = PlannedCommand[CreateOrchestration]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What is known of a create: `sequence` of its commit, None while it is not decided; `shown`, where it can be."""
-
-    sequence: int | None
-    shown: Shown | None
-
-
-async def carry_out(parts: Parts, planned: Planned, *, request_id: str) -> Outcome:
-    """Send the command, wait for its decision. Sent again it leads to the same orchestration and the same view.
+async def send(parts: Parts, planned: Planned, *, request_id: str) -> int | None:
+    """The sequence of the commit that creates, None if there is no decision in time. Sent again it is the same one.
 
     Raises:
         Refusal, PayloadTooLargeError: nothing was done.
@@ -39,15 +32,19 @@ async def carry_out(parts: Parts, planned: Planned, *, request_id: str) -> Outco
         command=command,
     )
     reply = await parts.commands.send(asked, command_id=planned.command_id)
-    if reply is None:
-        return Outcome(None, None)
-    return Outcome(reply.sequence, await _as_created(parts, planned, reply.sequence))
+    return reply.sequence if reply else None
 
 
-async def _as_created(parts: Parts, planned: Planned, sequence: int) -> Shown | None:
-    """From the log, for the rows may have gone on; None when it cannot be read now."""
+async def as_created(parts: Parts, team: str, orchestration_id: str, sequence: int) -> Shown | None:
+    """The orchestration as the commit of `sequence` left it, the same at any time; None when it cannot be shown now.
+
+    From the log, for the rows may have gone on. A replica of the log may be behind where the rows are not.
+    """
     try:
-        return await parts.reader.fold(planned.command.team, planned.orchestration_id, until=sequence)
-    except LogUnavailableError as exc:
+        shown = await parts.reader.fold(team, orchestration_id, until=sequence)
+        if shown is None:
+            shown = await parts.reader.find(team, orchestration_id)
+    except (LogUnavailableError, psycopg.Error) as exc:
         _log.warning("A new orchestration cannot be shown: %r", exc)
         return None
+    return shown if shown and shown.sequence == sequence else None

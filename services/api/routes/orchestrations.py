@@ -8,7 +8,7 @@ from starlette.responses import Response
 from services.api.auth import Writer
 from services.api.bodies import read_json
 from services.api.bulk import BulkPlan, carry_out_bulk, plan_bulk
-from services.api.created import Outcome, Planned, carry_out
+from services.api.created import Planned, as_created, send
 from services.api.creation import create_command, read_create
 from services.api.idempotency import Once, RequestIds
 from services.api.parts import Parts, TheParts
@@ -76,8 +76,8 @@ async def create(request: Request, principal: Writer, parts: TheParts, once: Onc
         return Planned(orchestration_id=command.orchestration_id, command_id=ids.new("command"), command=command)
 
     async def act(planned: Planned) -> Response:
-        outcome = await carry_out(parts, planned, request_id=request.state.request_id)
-        return await _created(parts, planned, outcome)
+        sequence = await send(parts, planned, request_id=request.state.request_id)
+        return await _created(parts, planned, sequence)
 
     return await once.answer(principal.team, body, Planned, plan, act)
 
@@ -119,12 +119,13 @@ async def create_many(request: Request, principal: Writer, parts: TheParts, once
     return await once.answer(principal.team, body, BulkPlan, plan, act)
 
 
-async def _created(parts: Parts, planned: Planned, outcome: Outcome) -> Response:
+async def _created(parts: Parts, planned: Planned, sequence: int | None) -> Response:
     orchestration_id = planned.orchestration_id
     location = {"Location": orchestration_address(orchestration_id)}
-    if outcome.sequence is None:
+    if sequence is None:
         return Json(action(orchestration_id, None, NOT_DECIDED), 202, location)
-    await parts.reader.wait_visible(planned.command.team, orchestration_id, outcome.sequence)
-    if outcome.shown is None:
+    await parts.reader.wait_visible(planned.command.team, orchestration_id, sequence)
+    shown = await as_created(parts, planned.command.team, orchestration_id, sequence)
+    if shown is None:
         return Json(action(orchestration_id, None, "Created; it cannot be shown yet"), 202, location)
-    return Json({**outcome.shown.orchestration, "tasks": outcome.shown.tasks}, 201, location)
+    return Json({**shown.orchestration, "tasks": shown.tasks}, 201, location)

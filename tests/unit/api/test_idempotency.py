@@ -10,42 +10,16 @@ from starlette.responses import Response
 from services.api.commands import NOT_SENT, UNKNOWN
 from services.api.errors import ApiError, unavailable
 from services.api.idempotency import Idempotency, Requested, RequestIds, Work
-from services.api.idempotency_store import Answer, Claim
+from services.api.idempotency_store import Answer
 from services.api.problems import InvalidRequestError, problem
 from services.api.responses import Json
 from shared.domain.errors import Refusal
 from shared.system import RandomIds
 from tests.support.eventually import eventually
+from tests.support.idempotency import MemoryIdempotency
 
 ONE = Requested("red", "key", b"1" * 32)
 OTHER = Requested("red", "key", b"2" * 32)
-
-
-class MemoryStore:
-    """`IdempotencyStore` as a dict."""
-
-    def __init__(self) -> None:
-        self.claims: dict[tuple[str, str], Claim] = {}
-
-    async def find(self, team: str, key: str) -> Claim | None:
-        return self.claims.get((team, key))
-
-    async def claim(self, team: str, key: str, fingerprint: bytes, plan: bytes) -> Claim:
-        held = self.claims.get((team, key))
-        self.claims.setdefault((team, key), Claim(fingerprint, plan, None))
-        return held or Claim(fingerprint, plan, None, is_new=True)
-
-    async def settle(self, team: str, key: str, fingerprint: bytes, answer: Answer) -> Answer:
-        held = self.claims.get((team, key))
-        if held and held.answer:
-            return held.answer
-        self.claims[team, key] = Claim(fingerprint, None, answer)
-        return answer
-
-    async def forget(self, team: str, key: str, fingerprint: bytes) -> None:
-        held = self.claims.get((team, key))
-        if held and held.fingerprint == fingerprint and held.answer is None:
-            del self.claims[team, key]
 
 
 class Day:
@@ -63,8 +37,8 @@ class Made(BaseModel):
 class Route:
     """A route that makes one thing; `answers` are what its runs lead to, the last one again and again."""
 
-    def __init__(self, *answers: Response | Exception, store: MemoryStore | None = None) -> None:
-        self.store = store or MemoryStore()
+    def __init__(self, *answers: Response | Exception, store: MemoryIdempotency | None = None) -> None:
+        self.store = store or MemoryIdempotency()
         self.clock = Day()
         self.idempotency = Idempotency(self.store, self.clock, RandomIds())
         self.answers = list(answers)
@@ -122,7 +96,7 @@ async def test_what_was_begun_goes_on_when_the_first_to_ask_goes_away() -> None:
 
 
 async def test_another_process_with_the_same_plan_gives_what_was_stored_first() -> None:
-    store = MemoryStore()
+    store = MemoryIdempotency()
     one, two = Route(created("one"), store=store), Route(created("two"), store=store)
     answers = await asyncio.gather(one.ask(), two.ask())
     assert answers[0][0] == answers[1][0]
