@@ -33,9 +33,15 @@ class AttemptShape(BaseModel):
     number: int
     phase: str
     base_ref: str
+    ending: str | None = Field(default=None, description="COMPLETED, FAILED, STOPPED or WITHDRAWN; null before the end")
+    stop_reason: str | None = Field(default=None, description="why its agent was to be stopped, if it was")
+    continues_agent: bool = Field(default=False, description="it goes on with the agent of an earlier attempt")
     agent: AgentShape | None
     error_code: str | None
     error_message: str | None
+    result_branch: str | None = None
+    result_pr_url: str | None = None
+    result_summary: str | None = None
     duration: int | None = Field(description="milliseconds")
     cost: float = Field(description="dollars")
     queued_at: str
@@ -114,6 +120,11 @@ class OrchestrationShape(BaseModel):
     created_at: str
     updated_at: str
     activated_at: str | None
+    pause_mode: str | None = Field(default=None, description="stop or drain, while it is PAUSED")
+    paused_at: str | None = None
+    paused_duration: int = Field(
+        default=0, description="milliseconds in which it was paused or over, before it went on"
+    )
     completed_at: str | None
     version: int
 

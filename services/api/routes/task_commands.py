@@ -79,7 +79,8 @@ def _answers(description: str, **example: str) -> dict[int | str, dict[str, Any]
 async def add(
     request: Request, principal: Writer, orchestration_id: OrchestrationId, parts: TheParts, once: Once
 ) -> Response:
-    """Also while it runs; one that had ended becomes ACTIVE again. Without `orderIndex` the task comes last.
+    """Also while it runs; one that had ended becomes ACTIVE again. Without `orderIndex` the task comes last, and behind
+    those that have the same one already.
 
     `dependsOn` names tasks that are there already: by title, by index in their order (from 0) or by id.
     """
@@ -116,7 +117,8 @@ async def add(
 )
 async def update(request: Request, principal: Writer, task_id: TaskId, parts: TheParts) -> Response:
     """What is absent stays as it is; null clears `model`, `dependsOn` and `metadata`. `dependsOn` names tasks by
-    title, by index in their order (from 0) or by id.
+    title, by index in their order (from 0) or by id. Of tasks with the same `orderIndex`, those come first that came
+    first before.
 
     While an agent is at work on the task only `maxRetries` and `metadata` can be changed, and only `metadata` once it
     is COMPLETED.
