@@ -1,8 +1,5 @@
--- What lists, searches and sums of costs are read from. A table that is altered is locked against its one writer, the
--- projector, which tries again; reads go on but for a moment.
-
--- The words of name, description and task titles between single blanks, a line for each text.
-ALTER TABLE orchestrations ADD COLUMN words text NOT NULL DEFAULT '';
+-- What lists, searches and sums of costs are read from. While indexes are made, the one writer of the table, the
+-- projector, waits and tries again; reads go on.
 
 -- Terms `<kind>:<value>` in the order of lists: s status, r repository, c created by, t tag, w word. With them a list
 -- by any one property is read in its order from one range, however many rows have it or have it not; an index that
@@ -43,32 +40,7 @@ CREATE INDEX attempt_costs_in_time ON attempt_costs (team_id, ended_at)
 CREATE INDEX attempt_costs_by_orchestration ON attempt_costs (team_id, orchestration_id)
     INCLUDE (cost, failed, duration_ms, ended_at);
 
--- Rows that are there already, from what they show.
-UPDATE orchestrations AS o SET words = said.words
-FROM (
-    SELECT line.team_id, line.id, string_agg(line.words, E'\n' ORDER BY line.place) AS words
-    FROM (
-        SELECT team_id, id, place, regexp_replace(lower(' ' || said || ' '), '([^[:alnum:]]|_)+', ' ', 'g') AS words
-        FROM (
-            SELECT team_id, id, -2 AS place, view->>'name' AS said FROM orchestrations
-            UNION ALL SELECT team_id, id, -1, view->>'description' FROM orchestrations
-            UNION ALL SELECT team_id, orchestration_id, position, view->>'title' FROM tasks
-        ) AS texts
-        WHERE said IS NOT NULL
-    ) AS line
-    WHERE line.words <> ' '
-    GROUP BY line.team_id, line.id
-) AS said
-WHERE o.team_id = said.team_id AND o.id = said.id;
-
-INSERT INTO orchestration_terms (team_id, term, created_at, id)
-SELECT team_id, 's:' || status, created_at, id FROM orchestrations
-UNION SELECT team_id, 'r:' || repository, created_at, id FROM orchestrations
-UNION SELECT team_id, 'c:' || created_by, created_at, id FROM orchestrations
-UNION SELECT team_id, 't:' || tag, created_at, id FROM orchestrations CROSS JOIN unnest(tags) AS tag
-UNION SELECT team_id, 'w:' || left(word, 64), created_at, id
-      FROM orchestrations CROSS JOIN regexp_split_to_table(words, '\s+') AS word WHERE word <> '';
-
+-- What attempts have cost already, from what their tasks show.
 INSERT INTO attempt_costs (team_id, attempt_id, task_id, orchestration_id, repository, model, ended_at, failed,
                            duration_ms, cost, seq)
 SELECT a.team_id, a.attempt_id, a.task_id, a.orchestration_id, o.repository, a.model, a.ended_at,
@@ -79,3 +51,7 @@ JOIN orchestrations AS o ON o.team_id = a.team_id AND o.id = a.orchestration_id
 JOIN tasks AS t ON t.team_id = a.team_id AND t.id = a.task_id
 CROSS JOIN json_array_elements(t.view->'attempts') AS attempt
 WHERE attempt->>'id' = a.attempt_id AND a.ended_at IS NOT NULL;
+
+-- The words of name, description and task titles between single blanks, a line for each text. Last, for this locks out
+-- everybody until the end of the transaction; old rows are filled in another one.
+ALTER TABLE orchestrations ADD COLUMN words text NOT NULL DEFAULT '';
