@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
@@ -11,8 +11,7 @@ from services.api.auth import Permission, Principal
 from services.api.errors import ApiError
 from services.api.problems import InvalidRequestError, Problem, problem
 from services.api.schemas import Moment, Strict, check_part
-
-TEAM_PATTERN: Final = r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$"
+from services.api.settings import TEAM_PATTERN
 
 
 def _printable(value: str) -> str:

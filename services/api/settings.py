@@ -1,9 +1,13 @@
 """What the api reads from the environment."""
 
+from typing import Final
+
 from pydantic import Field, SecretStr
 
 from shared.settings import ProviderSettings
 from shared.webhooks import WebhookKeys
+
+TEAM_PATTERN: Final = r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$"
 
 
 class ApiSettings(ProviderSettings):
@@ -15,7 +19,7 @@ class ApiSettings(ProviderSettings):
     health_port: int | None = None  # liveness, readiness and metrics are on the port of the API itself
     orchestrator_api_key: SecretStr | None = Field(default=None, min_length=16)
     """The operator's key. Where none is given and none was ever made, one is made and shown on stdout, once."""
-    team: str = Field(default="default", pattern=r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$")
+    team: str = Field(default="default", pattern=TEAM_PATTERN)
     """Whose orchestrations the key sees and makes."""
     requests_per_minute: int = Field(default=600, ge=0)
     """How many requests each key may make, over all replicas; 0 is no limit."""

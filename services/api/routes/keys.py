@@ -13,7 +13,7 @@ from services.api.bodies import read_json
 from services.api.errors import ApiError
 from services.api.idempotency import Once, RequestIds
 from services.api.keys import NewKey, is_id, make_key, short_id
-from services.api.keys_request import TEAM_PATTERN, read_key
+from services.api.keys_request import read_key
 from services.api.keys_table import Draft, KeyRecord
 from services.api.keys_view import (
     KeyShape,
@@ -30,6 +30,7 @@ from services.api.parts import TheParts
 from services.api.responses import Json
 from services.api.routes.answers import action, page, refuse_unknown_parameters
 from services.api.routes.documented import AUTH_CODES, errors
+from services.api.settings import TEAM_PATTERN
 
 router = APIRouter(prefix="/api/keys", tags=["keys"])
 
