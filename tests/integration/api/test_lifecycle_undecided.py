@@ -50,6 +50,31 @@ async def test_without_a_decision_in_time_the_answer_says_where_to_look(nats_url
         await asyncio.gather(deciding, return_exceptions=True)
 
 
+async def test_what_is_still_to_come_is_learned_by_asking_again_under_the_key_and_done_once(
+    nats_url: str, database_url: str
+) -> None:
+    async with (
+        running_api(nats_url, database_url) as decided,
+        running_api(
+            nats_url, database_url, prepared=True, run_projector=False, dispatching=False, reply_seconds=1e-6
+        ) as impatient,
+    ):
+        case = await with_task(decided, TaskStatus.FAILED)
+        hasty = Case(impatient, case.id, case.one, case.two)
+        for number, (path, body) in enumerate((("/tasks", TWO), (f"/api/tasks/{case.one}/retry", None))):
+            headers = {"Idempotency-Key": f"key-{number}"}
+            first = await hasty.ask("POST", path, json=body, headers=headers)
+            again = await hasty.ask("POST", path, json=body, headers=headers)
+            assert (first.status_code, again.status_code) == (202, 202)
+            answer = await case.ask("POST", path, json=body, headers=headers)
+            assert answer.status_code in (200, 201), answer.text
+            assert first.json()["id"] == again.json()["id"] == answer.json()["id"]
+            # The key holds the answer from now on, whoever is asked.
+            assert (await hasty.ask("POST", path, json=body, headers=headers)).content == answer.content
+        types = [event["type"] for event in (await case.ask("GET", "/events")).json()["items"]]
+        assert (types.count("task.added"), types.count("task.reset")) == (1, 1)
+
+
 async def _created(api: Running) -> Case:
     """However long its decision took."""
     body = {"repository": "acme/shop", "tasks": [TWO]}
