@@ -15,6 +15,7 @@ from services.api.problems import InvalidRequestError, Problem, problem
 from services.api.responses import Json, OrchestrationsPage
 from services.api.routes.answers import page, refuse_unknown_parameters
 from services.api.routes.documented import AUTH_CODES, errors
+from services.api.routes.examples import ORCHESTRATION_EXAMPLE
 from services.api.terms import read_search
 from shared.domain.events import OrchestrationStatus
 
@@ -24,6 +25,7 @@ _PARAMETERS: Final = {
     *("status", "repository", "tag", "created_by", "since", "until", "q"),
     *("sort", "limit", "cursor"),
 }
+_CURSOR: Final = "WyIyMDI2LTExLTIwVDA5OjMwOjAwKzAwOjAwIiwiMGIwZThjMGEiLCIzOGJiNjM1M2Y0ZmQ1YjBiIl0"
 _ZONE_WITHOUT_PLUS: Final = re.compile(r"(T.*) (\d\d:?\d\d)")
 
 
@@ -36,6 +38,7 @@ _ZONE_WITHOUT_PLUS: Final = re.compile(r"(T.*) (\d\d:?\d\d)")
             "model": OrchestrationsPage,
             "description": "One page. Where matches are rare it may have fewer items than `limit`, even none; the list "
             "goes on for as long as there is a `nextCursor`.",
+            "content": {"application/json": {"example": {"items": [ORCHESTRATION_EXAMPLE], "nextCursor": _CURSOR}}},
         },
         **errors("INVALID_REQUEST", "INVALID_REPOSITORY", *AUTH_CODES),
     },
@@ -96,7 +99,11 @@ async def list_orchestrations(
     limit: Annotated[int, Query(ge=1, le=100, description="Items on a page, at most.", examples=[20])] = 20,
     cursor: Annotated[
         str | None,
-        Query(max_length=500, description="A page's `nextCursor`, for the page behind it, with the same filters."),
+        Query(
+            max_length=500,
+            description="A page's `nextCursor`, for the page behind it, with the same filters.",
+            examples=[_CURSOR],
+        ),
     ] = None,
 ) -> Response:
     """All filters must hold. Pages stay in order while orchestrations are added; sorted by `updated_at`, one that

@@ -1,6 +1,6 @@
 """One task by its id."""
 
-from typing import Annotated, Final
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path
@@ -12,17 +12,18 @@ from services.api.parts import TheParts
 from services.api.reading import ShownTask
 from services.api.responses import Json, TaskShape
 from services.api.routes.documented import AUTH_CODES, errors
+from services.api.routes.examples import TASK_EXAMPLES
 
 router = APIRouter(prefix="/api/tasks", tags=["tasks"])
-
-_EXAMPLE_ID: Final = "5d6f3f0e-9a52-5f0a-8f0e-1f6d0a3b7c21"
 
 
 def task_not_found() -> ApiError:
     return ApiError("TASK_NOT_FOUND", "there is no task with this id")
 
 
-def _known_form(task_id: Annotated[str, Path(description="The task's `id`.", examples=[_EXAMPLE_ID])]) -> str:
+def _known_form(
+    task_id: Annotated[str, Path(description="The task's `id`.", examples=[TASK_EXAMPLES[0]["id"]])],
+) -> str:
     """The id; what cannot be one is not found like any other."""
     try:
         genuine = str(UUID(task_id)) == task_id
@@ -52,7 +53,11 @@ def found_task(shown: ShownTask | None) -> ShownTask:
     operation_id="getTask",
     summary="Get a task with its attempts",
     responses={
-        200: {"model": TaskShape, "description": "As it is now."},
+        200: {
+            "model": TaskShape,
+            "description": "As it is now.",
+            "content": {"application/json": {"example": TASK_EXAMPLES[0]}},
+        },
         **errors(*AUTH_CODES, "TASK_NOT_FOUND"),
     },
 )
