@@ -7,7 +7,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
 
-from services.api.catch_up import CatchUp
+from services.api.catch_up import CatchUp, Key
 from services.api.changes import Change
 from services.api.projections import BrokenHistoryError
 from shared.jetstream.errors import UnreadableCommitError
@@ -16,9 +16,6 @@ from shared.ports import LogUnavailableError
 _log = logging.getLogger(__name__)
 
 _PAUSE_SECONDS: Final = 0.5
-
-Key = tuple[str, str]
-"""Team and orchestration."""
 
 
 class Cut(StrEnum):

@@ -10,9 +10,9 @@ from typing import Final
 
 from prometheus_client import Gauge
 
-from services.api.catch_up import PAGE, CatchUp
+from services.api.catch_up import PAGE, CatchUp, Key, Recent
 from services.api.changes import Change, Picture, advance, change, picture_of, snapshot
-from services.api.listener import Cut, Key, Listener, Load
+from services.api.listener import Cut, Listener, Load
 from services.api.projections import BrokenHistoryError, apply
 from services.api.reading import Newest
 from shared.domain.state import Orchestration
@@ -67,7 +67,9 @@ class Limits:
 class _Topic:
     """One orchestration that somebody listens to."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: Key, recent: Recent) -> None:
+        self._key = key
+        self._recent = recent
         self.listeners: set[Listener] = set()
         self.reading = asyncio.Lock()
         self.asked = 0
@@ -109,6 +111,7 @@ class _Topic:
             before, self._picture = self.picture, advance(self.picture, stored)
             self.state = self._picture.state
             news = change(before, self._picture, stored.commit.recorded_at)
+            self._recent.put(self._key, self.sequence, news)
             for listener in live:
                 listener.put(news)
         else:
@@ -132,6 +135,7 @@ class LiveHub:
         self._listeners: set[Listener] = set()
         self._by_team: Counter[str] = Counter()
         self._load = Load()
+        self._recent = Recent()
         self._last = 0
         self._progress = asyncio.Condition()
         self._following = asyncio.Event()
@@ -182,7 +186,7 @@ class LiveHub:
         await self._check_open()
         self._check_room(team)
         key = (team, orchestration_id)
-        topic = self._topics.setdefault(key, _Topic())
+        topic = self._topics.setdefault(key, _Topic(key, self._recent))
         listener = self._listener(topic, key, after)
         self._add(topic, listener)
         try:
@@ -245,13 +249,12 @@ class LiveHub:
 
         def join_live(place: int) -> bool:
             # Nothing can come in between this look at the topic and the first change that is put into the listener.
-            seen = max(place, after)
-            if topic.sequence > seen:
+            if topic.sequence > place:
                 return False
-            listener.go_live(seen, ended=topic.picture.ended)
+            listener.go_live(place, ended=topic.picture.ended)
             return True
 
-        past = CatchUp(self._log, *key, after, join_live)
+        past = CatchUp(self._log, key, after, self._recent, join_live)
         listener = Listener(key, self._limits.changes, self._load, past=past)
         return listener
 

@@ -62,7 +62,7 @@ class Client(asyncio.Protocol):
         self._clock = clock
         self._rest = b""
         self._newest = -1
-        self.open: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.open: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -72,7 +72,7 @@ class Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         now = time.monotonic()
         if not self.open.done():
-            self.open.set_result(data.startswith((b"HTTP/1.1 200", b"HTTP/1.1 101")))
+            self.open.set_result(data)
         if data[0] == 0x89 and self.transport is not None:  # a ping of WebSocket, which is to be answered
             self.transport.write(b"\x8a\x84\0\0\0\0" + data[2:6])
         for found in _NUMBER.finditer(self._rest + data):
@@ -84,7 +84,7 @@ class Client(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.open.done():
-            self.open.set_result(False)
+            self.open.set_result(b"the connection was closed")
 
 
 class Hand:
@@ -180,8 +180,9 @@ async def _connect(
             is_sse = kind == "sse" or (kind == "both" and number % 2 == 0)
             request = (_SSE if is_sse else _WEBSOCKET).format(ids[number], query, _KEY)
             client = await _open(Client(request, clock), api)
-            if not await client.open:
-                raise RuntimeError("a stream was refused")
+            said = await client.open
+            if not said.startswith((b"HTTP/1.1 200", b"HTTP/1.1 101")):
+                raise RuntimeError(f"a stream was refused: {said.decode(errors='replace')}")
             clients.append(client)
 
     await asyncio.gather(*(work() for _ in range(_CONNECTING)))

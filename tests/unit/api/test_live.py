@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.api.catch_up import PAGE
+from services.api.catch_up import PAGE, Recent
 from services.api.changes import Change
 from services.api.listener import Cut
 from services.api.live import BadResumeError, HubClosedError, TooManyStreamsError, UnknownOrchestrationError
@@ -175,6 +175,28 @@ async def test_a_long_history_is_caught_up_with_page_by_page() -> None:
         assert [m["id"] for m in found] == list(range(2, 3 * PAGE + 2))
         assert world.log.most == PAGE
         assert world.hub.waiting_bytes == 0
+
+
+async def test_what_many_have_missed_is_read_and_folded_once() -> None:
+    async with running_world() as world:
+        await world.whole_life("o")
+        found = []
+        for _ in range(20):
+            listener = await world.hub.join(TEAM, "o", after=1)
+            found.append(await messages(listener, 5))
+        assert all(one == found[0] for one in found)
+        assert world.log.pages == 20 + 1  # each looks for what is new, and the first reads what is old
+
+
+def test_of_what_is_kept_for_those_who_come_back_the_oldest_is_forgotten() -> None:
+    recent = Recent(most=1000)
+    news = [Change(sequence, [{"type": "t", "filler": "x" * 400}], ended=False) for sequence in range(1, 10)]
+    for change in news:
+        recent.put((TEAM, "o"), change.sequence - 1, change)
+    kept = [recent.after((TEAM, "o"), sequence) for sequence in range(9)]
+    assert news[0].size * 3 > 1000
+    assert kept == [None] * 7 + news[7:]
+    assert recent.after((TEAM, "p"), 8) is None
 
 
 async def test_who_catches_up_slowly_is_not_cut_off_and_misses_nothing() -> None:
