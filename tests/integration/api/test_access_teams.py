@@ -1,10 +1,13 @@
 """What belongs to another team is not found, on every route. Finds the routes by itself."""
 
+import asyncio
 import re
 from dataclasses import dataclass
 from typing import Any, cast
 
 import httpx
+import psycopg
+import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
@@ -39,6 +42,7 @@ NOTHING = Work(
         "task_id": "1b0e8c0a-2d3c-4a54-9f0e-7d1f2f6f3f11",
         "agent_id": "bc-2b0e8c0a-2d3c-4a54-9f0e-7d1f2f6f3f11",
         "key_id": "zzzzzzzz",
+        "delivery_id": "delivery-2",
     }
 )
 """What nobody has."""
@@ -69,7 +73,20 @@ async def work_of(api: Running, client: httpx.AsyncClient, team: str, key_id: st
         return tasks[0]["cloud_agent_status"] == "RUNNING" and len(listed) == 1
 
     await eventually(shown, timeout=30)
-    return Work({"orchestration_id": orchestration, "task_id": task, "agent_id": agent, "key_id": key_id})
+    delivery = await asyncio.to_thread(add_delivery, api, team, orchestration)
+    ids = {"orchestration_id": orchestration, "task_id": task, "agent_id": agent}
+    return Work({**ids, "key_id": key_id, "delivery_id": delivery})
+
+
+def add_delivery(api: Running, team: str, orchestration: str) -> str:
+    """What the notifier writes of a notification that nobody took."""
+    with psycopg.connect(api.parts.settings.database_url.get_secret_value(), autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO webhook_deliveries (team_id, id, orchestration_id, channel, event, host, status, occurred_at,"
+            " updated_at, message) VALUES (%s, 'delivery-1', %s, 'webhook', 'e', 'h', 'FAILED', now(), now(), '{}')",
+            (team, orchestration),
+        )
+    return "delivery-1"
 
 
 async def bodies(api: Running) -> dict[tuple[str, str], Any]:
@@ -100,6 +117,7 @@ async def status_of(api: Running, client: httpx.AsyncClient, access: Access, pat
         return response.status_code, response.text if response.status_code >= 400 else ""
 
 
+@pytest.mark.timeout(180)
 async def test_what_another_team_has_is_not_found_on_any_route_and_stays_as_it_is(api: Running) -> None:
     mine, theirs = await make_key(api, "a"), await make_key(api, "b")
     right_bodies = await bodies(api)
@@ -121,6 +139,7 @@ async def test_what_another_team_has_is_not_found_on_any_route_and_stays_as_it_i
                 assert status != 404, f"{access.method} {access.path} does not show what is there: {text}"
 
 
+@pytest.mark.timeout(180)
 async def test_no_list_shows_what_another_team_has(api: Running) -> None:
     mine, theirs = await make_key(api, "a"), await make_key(api, "b")
     async with holding(api, mine["key"]) as me, holding(api, theirs["key"]) as them:
@@ -139,4 +158,5 @@ async def snapshot(client: httpx.AsyncClient, work: Work) -> list[Any]:
     """What would be different if anything had been done to it."""
     detail = (await client.get(f"/api/orchestrations/{work.ids['orchestration_id']}")).json()
     keys = (await client.get("/api/keys")).json()["items"]
-    return [detail["orchestration"], detail["tasks"], [key["revoked_at"] for key in keys]]
+    delivery = (await client.get(f"/api/webhook-deliveries/{work.ids['delivery_id']}")).json()
+    return [detail["orchestration"], detail["tasks"], [key["revoked_at"] for key in keys], delivery]

@@ -60,6 +60,7 @@ async def test_a_key_is_shown_once_and_lets_its_holder_in(api: Running) -> None:
         assert (await client.post("/api/orchestrations", json=order())).status_code == 403
 
 
+@pytest.mark.timeout(120)
 async def test_a_revoked_key_is_refused_by_every_replica_at_once(api: Running, second: Running) -> None:
     keyring = cast(Keyring, second.parts.access.gate._authenticators[-1])
     keyring._now = lambda: 0.0  # so nothing that is known grows old by itself
@@ -180,6 +181,7 @@ async def test_the_last_use_is_written_once_a_minute_at_most(database_url: str) 
             assert record.last_used_at == begun + timedelta(seconds=written)
 
 
+@pytest.mark.timeout(120)
 async def test_without_a_key_in_the_settings_the_first_is_printed_once_over_all_replicas(
     nats_url: str, database_url: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -233,6 +235,7 @@ async def test_a_first_key_that_could_not_be_kept_is_followed_by_another(databas
         assert (record.id, record.sha256, record.operator) == (key.id, key.sha256, True)
 
 
+@pytest.mark.timeout(120)
 async def test_a_key_is_kept_nowhere(
     nats_url: str, database_url: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
