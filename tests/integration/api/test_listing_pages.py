@@ -61,7 +61,7 @@ async def pool(dsn: str) -> AsyncIterator[Pool]:
 def short_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a few hundred rows are as hard as a million."""
     monkeypatch.setattr(listing_sql, "REACH", 7)
-    monkeypatch.setattr(listing_sql, "MOST_BEGUN", 1)
+    monkeypatch.setattr(listing_sql, "MOST_BEGUN", 2)
 
 
 def some_orchestrations(chance: random.Random, count: int) -> list[Orchestration]:
@@ -200,6 +200,23 @@ async def test_what_was_there_is_listed_once_while_more_is_added(dsn: str, pool:
         assert [seen for seen in ids if seen in set(there)] == there
         states += added
         added.clear()
+
+
+@pytest.mark.usefixtures("short_reach")
+@pytest.mark.parametrize(("sort", "said"), [("-created_at", range(30)), ("created_at", range(60, 90))])
+async def test_a_page_begins_where_all_filters_have_something(
+    dsn: str, pool: Pool, sort: SortName, said: range
+) -> None:
+    chance = random.Random(3)
+    states = [random_orchestration(chance, number, team=TEAM) for number in range(90)]
+    texts = ["everywhere elsewhere" if number in said else "everywhere" for number in range(90)]
+    states = [
+        replace(state, spec=state.spec.model_copy(update={"name": text}))
+        for state, text in zip(states, texts, strict=True)
+    ]
+    await write_states(dsn, states)
+    page = await Listing(pool).page(TEAM, Wanted(search='"elsewhere" everywhere', sort=sort), limit=5)
+    assert len(page.items) == 5, "it is not looked for in the two thirds that do not say it"
 
 
 async def test_a_list_follows_what_changes(dsn: str, pool: Pool) -> None:
