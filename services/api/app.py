@@ -14,6 +14,7 @@ from services.api.commands import CommandClient
 from services.api.costs import CostQueries
 from services.api.deliveries import Deliveries
 from services.api.errors import add_error_handlers
+from services.api.file_limit import allow_streams
 from services.api.guard import JetStreamProbe
 from services.api.health import Health, ProviderCheck
 from services.api.history import History
@@ -67,6 +68,7 @@ _READ_LOG_SECONDS: Final = 5.0
 @asynccontextmanager
 async def build(settings: ApiSettings, runtime: Runtime) -> AsyncIterator[None]:
     """Everything of the api, served on its port."""
+    allow_streams(settings.max_streams)
     async with AsyncExitStack() as stack:
         parts = await stack.enter_async_context(open_parts(settings, runtime))
         server = http_server(make_app(parts), settings.api_host, settings.api_port, stop_seconds=settings.stop_seconds)
