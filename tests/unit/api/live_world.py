@@ -90,11 +90,12 @@ class World:
 
 
 class SlowLog(MemoryEventLog):
-    """A log whose reads can be held up, after they were answered, as a slow broker's are."""
+    """A log whose reads and news can be held up on their way, as a slow broker's are."""
 
     def __init__(self) -> None:
         super().__init__()
         self.held: asyncio.Event | None = None
+        self.muted: asyncio.Event | None = None
         self.reading = asyncio.Event()
         self.pages = self.most = 0
 
@@ -106,6 +107,12 @@ class SlowLog(MemoryEventLog):
         if self.held is not None:
             await self.held.wait()
         return found
+
+    async def follow(self, *, after: int) -> AsyncIterator[list[Stored]]:
+        async for batch in super().follow(after=after):
+            if self.muted is not None:
+                await self.muted.wait()
+            yield batch
 
 
 @asynccontextmanager

@@ -177,6 +177,20 @@ async def test_a_long_history_is_caught_up_with_page_by_page() -> None:
         assert world.hub.waiting_bytes == 0
 
 
+async def test_what_was_read_before_it_is_heard_is_not_told_again() -> None:
+    async with running_world() as world:
+        await world.create("o")
+        await world.do("o", cmd.ActivateOrchestration())
+        listener = await world.hub.join(TEAM, "o", after=1)
+        world.log.muted = asyncio.Event()
+        await world.run_task("o")
+        assert {m["id"] for m in await messages(listener, 5)} == {2, 3, 4, 5}
+        assert await listener.next(0.01) is None
+        world.log.muted.set()
+        await world.do("o", cmd.UpdateOrchestration(changes={"name": "another"}))
+        assert {m["id"] for m in await messages(listener, 6)} == {6}
+
+
 async def test_what_many_have_missed_is_read_and_folded_once() -> None:
     async with running_world() as world:
         await world.whole_life("o")
