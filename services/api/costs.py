@@ -20,14 +20,23 @@ GroupBy = Literal["team", "month", "repository", "orchestration", "model"]
 AUTO: Final = "auto"
 """Stands for the attempts whose model the provider chose."""
 
-_KEYS: Final[dict[GroupBy, str]] = {
+_COLUMNS: Final[dict[GroupBy, str]] = {
     "team": "team_id",
-    "month": "to_char(ended_at AT TIME ZONE 'UTC', 'YYYY-MM')",
+    "month": "date_trunc('month', ended_at AT TIME ZONE 'UTC')",
     "repository": "repository",
     "orchestration": "orchestration_id",
-    "model": f"coalesce(model, '{AUTO}')",
+    "model": "model",
 }
-_SUMS: Final = "coalesce(sum(cost), 0), count(*), count(*) FILTER (WHERE failed), coalesce(sum(duration_ms), 0)::bigint"
+_KEYS: Final[dict[GroupBy, str]] = {
+    "team": "part",
+    "month": "to_char(part, 'YYYY-MM')",
+    "repository": "part",
+    "orchestration": "part",
+    "model": f"coalesce(part, '{AUTO}')",
+}
+_SUMS: Final = """
+    coalesce(sum(cost), 0) AS cost, count(*) AS attempts, count(*) FILTER (WHERE failed) AS failed,
+    coalesce(sum(duration_ms), 0)::bigint AS duration"""
 _IN_TIME: Final = """
 FROM attempt_costs WHERE team_id = %(team)s
 AND ended_at >= coalesce(%(since)s::timestamptz, '-infinity')
@@ -96,8 +105,13 @@ class CostQueries:
 
 
 def _grouped(by: GroupBy) -> str:
-    key = _KEYS[by]
-    return f"SELECT {key}, {_SUMS} {_IN_TIME} AND {key} > %(after)s GROUP BY 1 ORDER BY 1 LIMIT %(limit)s"
+    # There may be as many orchestrations as attempts: they are summed no further than the page goes, by their index.
+    onward = "AND orchestration_id > %(after)s" if by == "orchestration" else ""
+    page = "ORDER BY part LIMIT %(limit)s" if by == "orchestration" else ""
+    return f"""
+SELECT {_KEYS[by]} AS key, cost, attempts, failed, duration
+FROM (SELECT {_COLUMNS[by]} AS part, {_SUMS} {_IN_TIME} {onward} GROUP BY part {page}) AS sums
+WHERE {_KEYS[by]} > %(after)s ORDER BY key LIMIT %(limit)s"""
 
 
 def _make_cursor(key: str, span: Span, by: GroupBy | None) -> str:

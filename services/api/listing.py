@@ -1,6 +1,7 @@
 """Lists of orchestrations: filtered, sorted, and page by page, each page at the same cost however many there are."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -66,26 +67,21 @@ async def _rare(connection: AsyncConnection[Any], plan: Plan) -> Group | None:
 
 
 async def _furthest(connection: AsyncConnection[Any], plan: Plan) -> Group:
-    """The candidates that are the fewest for the next stretch of the list.
-
-    Nothing on the list can stand before any filter's first candidate, so the stretch begins at the last of these.
-    """
+    """The candidates with which one page gets furthest along the list, for they are the fewest there."""
     groups = list(plan.groups)
     if plan.beginning is not None and (begun := await _under_begun(connection, plan)):
         groups.append(begun)
     if len(groups) < 2:
         return groups[0] if groups else plan.along
-    within = plan.along.within
-    spans = sql.span([group.source for group in groups], plan.sort, within)
-    rows = await (await connection.execute(spans, plan.values)).fetchall()
-    first = [begin for _, begin, _ in rows if begin is not None]
-    ends = {place: end for place, begin, end in rows if begin is not None and end is not None}
-    for place, group in enumerate(groups):
-        if place not in ends:
-            return group  # these are all of them
-    furthest = sorted(ends, key=lambda place: ends[place], reverse=not plan.sort.descending)
-    plan.values["start"] = min(first) if plan.sort.descending else max(first)
-    return Group(groups[furthest[0]].source, f"{within} AND {plan.sort.from_start}")
+    statement = sql.reached([group.source for group in groups], plan.sort, plan.along.within)
+    rows: list[tuple[int, datetime | None]] = await (await connection.execute(statement, plan.values)).fetchall()
+    ends: dict[int, datetime] = {}
+    for place, end in rows:
+        if end is None:
+            return groups[place]  # these are all of them
+        ends[place] = end
+    furthest = min if plan.sort.descending else max
+    return groups[furthest(ends, key=ends.__getitem__)]
 
 
 async def _under_begun(connection: AsyncConnection[Any], plan: Plan) -> Group | None:

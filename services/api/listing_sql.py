@@ -34,10 +34,6 @@ class Sort:
     def beyond(self) -> str:
         return f"({self.column}, id) {'<' if self.descending else '>'} (%(at)s, %(id)s)"
 
-    @property
-    def from_start(self) -> str:
-        return f"{self.column} {'<=' if self.descending else '>='} %(start)s"
-
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -78,16 +74,11 @@ def count(groups: Sequence[tuple[Source, str]]) -> str:
     )
 
 
-def span(sources: Sequence[Source], sort: Sort, within: str) -> str:
-    """Where the candidates of each source begin, and how far the first `REACH` of them get.
-
-    Both are moments: the first is null where there is no candidate, the second where they are fewer.
-    """
-    nearest = [_nearest(source, sort, within) for source in sources]
+def reached(sources: Sequence[Source], sort: Sort, within: str) -> str:
+    """How far the first `REACH` candidates of each source get: a moment, null where they are fewer."""
     return "\nUNION ALL ".join(
-        f"SELECT {place}, (SELECT {sort.column} FROM ({near}) AS first LIMIT 1),"
-        f" (SELECT {sort.column} FROM ({near}) AS last OFFSET {REACH - 1} LIMIT 1)"
-        for place, near in enumerate(nearest)
+        f"SELECT {place}, (SELECT {sort.column} FROM ({_nearest(source, sort, within)}) AS near OFFSET {REACH - 1})"
+        for place, source in enumerate(sources)
     )
 
 

@@ -169,8 +169,10 @@ async def test_pages_may_be_short_where_matches_are_rare_but_leave_nothing_out(d
     chance = random.Random(100 + seed)
     states = some_orchestrations(chance, 200)
     await write_states(dsn, states)
-    for _ in range(30):
-        wanted, limit = some_wanted(chance), chance.choice((1, 3, 20))
+    lists = [some_wanted(chance) for _ in range(30)]
+    lists += [Wanted(search="fi", sort=sort) for sort in get_args(SortName)]  # "fix" and "fixes", often both
+    for wanted in lists:
+        limit = chance.choice((1, 3, 20))
         ids, pages = await every_page(pool, wanted, limit)
         assert ids == expected(states, wanted), wanted
         assert pages <= len(states) // listing_sql.REACH + len(ids) // limit + 1
