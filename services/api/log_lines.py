@@ -110,6 +110,12 @@ def _line(sequence: int, recorded: RecordedEvent, said: _Said, after: Orchestrat
 
 
 def _said(event: ev.OrchestrationEvent, stored: Stored, after: Orchestration) -> list[_Said]:
+    """What happened, and then what was to be warned of with it."""
+    warnings: tuple[str, ...] = getattr(event, "warnings", ())
+    return [*_happened(event, stored, after), *(_Said(warning, Level.WARNING) for warning in warnings)]
+
+
+def _happened(event: ev.OrchestrationEvent, stored: Stored, after: Orchestration) -> list[_Said]:
     actor = stored.commit.actor
     if isinstance(event, _TaskEvent):
         return [_of_task(event, stored, after)]
@@ -153,8 +159,7 @@ def _said(event: ev.OrchestrationEvent, stored: Stored, after: Orchestration) ->
 
 def _creation(event: ev.OrchestrationCreated) -> list[_Said]:
     tasks = "1 task" if len(event.tasks) == 1 else f"{len(event.tasks)} tasks"
-    created = _Said(f"created by {event.created_by}: {tasks} on {event.spec.repository} at {event.spec.ref}")
-    return [created, *(_Said(warning, Level.WARNING) for warning in event.warnings)]
+    return [_Said(f"created by {event.created_by}: {tasks} on {event.spec.repository} at {event.spec.ref}")]
 
 
 def _of_task(event: _TaskEvent, stored: Stored, after: Orchestration) -> _Said:

@@ -60,6 +60,7 @@ class UpdateOrchestration(Command):
 
     type: ClassVar[str] = "orchestration.update"
     changes: dict[str, Any]
+    warnings: tuple[str, ...] = ()
 
 
 class PauseOrchestration(Command):
@@ -91,6 +92,7 @@ class AddTask(Command):
     type: ClassVar[str] = "task.add"
     task: TaskSpec
     at_end: bool = True
+    warnings: tuple[str, ...] = ()
 
 
 class UpdateTask(Command):
@@ -99,6 +101,7 @@ class UpdateTask(Command):
     type: ClassVar[str] = "task.update"
     task_id: str
     changes: dict[str, Any]
+    warnings: tuple[str, ...] = ()
 
 
 class RetryTask(Command):

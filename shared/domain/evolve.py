@@ -74,10 +74,11 @@ def _apply(state: Orchestration, event: ev.OrchestrationEvent, at: datetime) -> 
             return state
         case ev.TaskAdded(task=spec):
             added = Task(spec=spec, created_at=at, updated_at=at)
-            return replace(state, tasks=_in_order({**state.tasks, spec.task_id: added}))
+            tasks = _in_order({**state.tasks, spec.task_id: added})
+            return replace(state, tasks=tasks, warnings=_warned(state, event.warnings))
         case ev.TaskUpdated():
             updated = _task(state, event.task_id, at, lambda task: replace(task, spec=event.spec))
-            return replace(updated, tasks=_in_order(updated.tasks))
+            return replace(updated, tasks=_in_order(updated.tasks), warnings=_warned(state, event.warnings))
         case ev.TaskQueued():
             return _queued(state, event, at)
         case ev.TaskReset() | ev.TaskSkipped() | ev.TaskRetryScheduled() | ev.TaskFailed() | ev.TaskCancelled():
@@ -137,7 +138,12 @@ def _of_orchestration(state: Orchestration, event: _OfOrchestration, at: datetim
 def _updated(state: Orchestration, event: ev.OrchestrationUpdated, at: datetime) -> Orchestration:
     """A changed schedule begins anew: it must not come due for a time before it was made."""
     runs = replace(state.runs or Runs(at), after=at) if "schedule" in event.changed else state.runs
-    return replace(state, spec=event.spec, runs=runs)
+    return replace(state, spec=event.spec, runs=runs, warnings=_warned(state, event.warnings))
+
+
+def _warned(state: Orchestration, warnings: tuple[str, ...]) -> tuple[str, ...]:
+    """What has been warned of so far, each once."""
+    return tuple(dict.fromkeys((*state.warnings, *warnings)))
 
 
 def _runs(runs: Runs, event: ev.ScheduleFired | ev.ScheduledRunCreated) -> Runs:

@@ -136,7 +136,7 @@ def update(draft: Draft, command: cmd.UpdateOrchestration) -> None:
         raise Refusal("INVALID_REQUEST", "maxParallel: is only for executionMode parallel")
     if spec.schedule is not None and spec.start_at is not None:
         raise Refusal("INVALID_REQUEST", "startAt: cannot be combined with schedule")
-    draft.emit(ev.OrchestrationUpdated(spec=spec, changed=changed))
+    draft.emit(ev.OrchestrationUpdated(spec=spec, changed=changed, warnings=command.warnings))
     settle(draft)
 
 

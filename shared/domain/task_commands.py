@@ -34,7 +34,7 @@ def add(draft: Draft, command: cmd.AddTask) -> None:
         spec = spec.model_copy(update={"order_index": last + 1})
     _check_dependencies(draft.state, spec)
     reopen(draft)
-    draft.emit(ev.TaskAdded(task=spec))
+    draft.emit(ev.TaskAdded(task=spec, warnings=command.warnings))
     settle(draft)
 
 
@@ -48,7 +48,7 @@ def update(draft: Draft, command: cmd.UpdateTask) -> None:
     _refuse_late_changes(task, changed)
     if "depends_on" in changed:
         _check_dependencies(draft.state, spec)
-    draft.emit(ev.TaskUpdated(task_id=task.task_id, spec=spec, changed=changed))
+    draft.emit(ev.TaskUpdated(task_id=task.task_id, spec=spec, changed=changed, warnings=command.warnings))
     if _OF_THE_QUEUE.intersection(changed):
         withdraw_queued(draft, draft.task(task.task_id), "REQUEUE")
     settle(draft)

@@ -185,7 +185,7 @@ async def update(request: Request, principal: Writer, orchestration_id: Orchestr
         await parts.models.names(),
         allow_private_webhooks=parts.settings.allow_private_webhooks,
     )
-    command = UpdateOrchestration(changes=changes.values)
+    command = UpdateOrchestration(changes=changes.values, warnings=changes.warnings)
     outcome = await carry_out(request, principal, parts, orchestration_id, command)
     address = orchestration_address(orchestration_id)
     if outcome is None:

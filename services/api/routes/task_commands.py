@@ -91,7 +91,7 @@ async def add(
         known = found(await parts.reader.exists(principal.team, orchestration_id))
         models = await parts.models.names()
         new = read_new_task(body, known.orchestration, known.tasks, models, task_id=ids.new("task"))
-        command = AddTask(task=new.spec, at_end=new.at_end)
+        command = AddTask(task=new.spec, at_end=new.at_end, warnings=new.warnings)
         return PlannedCommand(orchestration_id=orchestration_id, command_id=ids.new("command"), command=command)
 
     async def act(planned: PlannedCommand[AddTask]) -> Response:
@@ -131,7 +131,7 @@ async def update(request: Request, principal: Writer, task_id: TaskId, parts: Th
         raise task_not_found()
     models = await parts.models.names()
     changes = read_task_patch(body, known.task, whole.orchestration, whole.tasks, models)
-    command = UpdateTask(task_id=task_id, changes=changes.values)
+    command = UpdateTask(task_id=task_id, changes=changes.values, warnings=changes.warnings)
     outcome = await _carried_out(request, principal, parts, known.orchestration_id, command)
     return _whole(outcome, task_id, status=200)
 

@@ -343,3 +343,19 @@ async def test_what_does_not_exist_is_not_found(shared_api: Running) -> None:
         for method, action, body in ROUTES:
             response = await shared_api.http.request(method, task_path(name, action), json=body)
             error_of(response, 404, "TASK_NOT_FOUND")
+
+
+async def test_a_model_that_is_not_known_leaves_a_warning_with_the_orchestration(shared_api: Running) -> None:
+    case = await new(shared_api)
+    for number, (method, path, body) in enumerate(
+        (
+            ("PATCH", "", {"model": "gpt-70"}),
+            ("PATCH", task_path(case.one), {"model": "gpt-71"}),
+            ("POST", "/tasks", {**THREE, "model": "gpt-72"}),
+        )
+    ):
+        assert (await case.ask(method, path, json=body)).json()["model"] == "claude-4-sonnet-thinking"
+        warnings = (await case.seen())["orchestration"]["warnings"]
+        assert [f"gpt-7{number}" in warning for warning in warnings] == [False] * number + [True]
+        lines = (await case.ask("GET", "/logs?level=warning")).json()["items"]
+        assert all(line["message"].endswith(said) for line, said in zip(lines, warnings, strict=True))
