@@ -29,6 +29,7 @@ from services.api.parts import Parts
 from services.api.past import Past
 from services.api.projector import Projector, running
 from services.api.queries import Queries
+from services.api.queue import TeamQueue
 from services.api.reading import Newest, OrchestrationReader
 from services.api.request_limit import RateLimitHeaders
 from services.api.responses import Json
@@ -42,6 +43,7 @@ from services.api.routes import (
     lifecycle,
     listing,
     orchestrations,
+    queue,
     reading,
     stream,
     task_commands,
@@ -51,13 +53,17 @@ from services.api.routes import (
 )
 from services.api.settings import ApiSettings
 from services.api.source import JetStreamSource
+from shared.jetstream.dead import DeadLetters
 from shared.jetstream.event_log import JetStreamEventLog
+from shared.jetstream.kv import JetStreamKeyValue
 from shared.jetstream.publish import JetStreamPublisher
+from shared.jetstream.topology import CONTROLS
 from shared.observability.health import Check, http_server
 from shared.postgres.migrate import is_at_head
 from shared.postgres.pool import Pool, make_pool
 from shared.process import Runtime
 from shared.provider_client import open_provider
+from shared.queue_control import QueueSwitch
 from shared.system import RandomIds, SystemClock
 
 _MAX_BODY: Final = 1024 * 1024
@@ -106,6 +112,7 @@ async def open_parts(settings: ApiSettings, runtime: Runtime) -> AsyncIterator[P
         idempotency = Idempotency(PostgresIdempotency(pool), clock, RandomIds())
         stack.push_async_callback(idempotency.aclose)
         queries = Queries(pool)
+        controls = JetStreamKeyValue(runtime.nc, CONTROLS, budget=5.0)
         commits = History(pool, log, newest)
         runtime.readiness.checks["database"] = _database_check(pool)
         runtime.readiness.checks["live"] = _live_check(hub)
@@ -122,6 +129,7 @@ async def open_parts(settings: ApiSettings, runtime: Runtime) -> AsyncIterator[P
             listing=Listing(pool),
             costs=CostQueries(pool),
             deliveries=Deliveries(pool, publisher),
+            queue=TeamQueue(pool, QueueSwitch(controls), DeadLetters(runtime.nc, publisher)),
             history=commits,
             past=Past(commits, log, watcher, clock, patience=settings.visible_seconds),
             reader=OrchestrationReader(queries, log, watcher, newest, visible_seconds=settings.visible_seconds),
@@ -145,7 +153,7 @@ def make_app(parts: Parts) -> FastAPI:
     app.state.parts = parts
     for module in (
         *(orchestrations, listing, reading, lifecycle, history),
-        *(tasks, task_commands, agents, catalogue, stream, websocket, deliveries, keys, webhook, health),
+        *(tasks, task_commands, agents, catalogue, stream, websocket, deliveries, queue, keys, webhook, health),
     ):
         app.include_router(module.router)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]

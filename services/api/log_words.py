@@ -34,6 +34,8 @@ def wait(reason: ev.LaunchWait) -> str:
             return "for room in the budget (QUOTA_EXCEEDED)"
         case "quota":
             return "for the quota of the provider (QUOTA_EXCEEDED)"
+        case "pause":
+            return "for the team's queue to be resumed"
         case _:
             assert_never(reason)
 

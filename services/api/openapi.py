@@ -17,6 +17,7 @@ _TAGS = [
     {"name": "history", "description": "What has happened to an orchestration."},
     {"name": "catalogue", "description": "What can be asked for, and what it has cost."},
     {"name": "live", "description": "Changes as they happen."},
+    {"name": "queue", "description": "What waits, and why."},
     {"name": "deliveries", "description": "What became of notifications."},
     {"name": "keys", "description": "Who may ask, for what, and how long."},
     {"name": "webhook", "description": "For the provider of the agents."},

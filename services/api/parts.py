@@ -17,6 +17,7 @@ from services.api.live import LiveHub
 from services.api.model_list import ModelList
 from services.api.past import Past
 from services.api.queries import Queries
+from services.api.queue import TeamQueue
 from services.api.reading import OrchestrationReader
 from services.api.settings import ApiSettings
 from shared.cursor.provider import Provider
@@ -40,6 +41,7 @@ class Parts:
     listing: Listing
     costs: CostQueries
     deliveries: Deliveries
+    queue: TeamQueue
     reader: OrchestrationReader
     history: History
     past: Past

@@ -26,6 +26,7 @@ from shared.jetstream.pull import make_broker
 from shared.jetstream.replies import send_reply
 from shared.jetstream.timers import JetStreamTimers
 from shared.jetstream.topology import (
+    CONTROLS,
     DISPATCHER_COMMANDS,
     DISPATCHER_QUEUE,
     DISPATCHER_RECONCILE,
@@ -36,6 +37,7 @@ from shared.messages import Ticket
 from shared.observability.metrics import ConsumerMetrics
 from shared.process import Runtime, run
 from shared.provider_client import make_limiter, open_provider
+from shared.queue_control import QueueHolds
 from shared.system import RandomIds, SystemClock
 from shared.webhooks import WebhookKeys
 
@@ -55,7 +57,12 @@ async def build(settings: DispatcherSettings, runtime: Runtime) -> AsyncIterator
     handler = CommandHandler(JetStreamEventLog(nc), clock, ids, policy=settings.retry_policy)
     bucket = JetStreamKeyValue(nc, SLOTS)
     limiter = make_limiter(settings, nc, clock)
-    async with open_provider(settings, nc, clock, limiter) as provider, bucket.view() as view:
+    controls = JetStreamKeyValue(nc, CONTROLS)
+    async with (
+        open_provider(settings, nc, clock, limiter) as provider,
+        bucket.view() as view,
+        controls.view() as held,
+    ):
         slots = SlotPool(bucket, view, settings.max_concurrent_agents)
         reconciler = Reconciler(handler, JetStreamPublisher(nc), JetStreamTimers(nc), slots, provider)
         launcher = Launcher(
@@ -66,6 +73,7 @@ async def build(settings: DispatcherSettings, runtime: Runtime) -> AsyncIterator
             settle=timedelta(seconds=settings.create_settle_seconds),
             webhook_for=_webhooks(settings),
             create_wait=partial(limiter.wait, "create"),
+            is_held=QueueHolds(held).is_held,
         )
         commands = Commands(handler, _NatsAnswers(nc))
         timers = DueTimers(handler, clock, ids)

@@ -36,6 +36,7 @@ _log = logging.getLogger(__name__)
 
 _SLOT_WAIT_SECONDS = 5.0
 _SLOT_PAUSE_SECONDS = 1.0
+_HELD_PAUSE_SECONDS = 2.0
 _VERSION_PAUSE_SECONDS = 30.0
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
@@ -46,6 +47,10 @@ _WAIT_CHANGE_SECONDS = 15.0
 _LOOK_SECONDS = 5.0
 
 WebhookFor = Callable[[Ticket], WebhookTarget | None]
+
+
+def _not_held(_team: str) -> bool:
+    return False
 
 
 async def _no_limit() -> float:
@@ -61,6 +66,7 @@ class Launcher:
             than the create's own time limit.
         webhook_for: where the provider is to report to, None where it has no webhooks.
         create_wait: seconds until the shared rate limit lets a create through, 0 for none.
+        is_held: whether nothing of a team is to be launched now.
     """
 
     handler: CommandHandler
@@ -70,6 +76,7 @@ class Launcher:
     settle: timedelta
     webhook_for: WebhookFor
     create_wait: Callable[[], Awaitable[float]] = _no_limit
+    is_held: Callable[[str], bool] = _not_held
     chance: random.Random = field(default_factory=random.Random)
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
@@ -96,8 +103,12 @@ class Launcher:
             raise Later(
                 _VERSION_PAUSE_SECONDS, f"started with {attempt.api_version}, which this process does not speak"
             )
+        await self._respect_hold(ticket, attempt)
         if not await self.slots.acquire(ticket, attempt.priority, attempt.queued_at, within=_SLOT_WAIT_SECONDS):
             raise Later(_SLOT_PAUSE_SECONDS, "no slot is free")
+        if attempt.phase is Phase.QUEUED and self.is_held(ticket.team):
+            await self.slots.release(ticket)  # it was held while a slot was waited for
+            raise Later(0.0, "the team's queue is held")
         found = await self._wait_for_limit(ticket, found)
         if found is None:
             await self.slots.release(ticket)
@@ -116,6 +127,22 @@ class Launcher:
 
     async def _load(self, ticket: Ticket) -> Orchestration | None:
         return (await self.handler.load(ticket.team, ticket.orchestration_id)).state
+
+    async def _respect_hold(self, ticket: Ticket, attempt: Attempt) -> None:
+        """What has not been started is left in the queue while its team holds it, and shows that."""
+        if attempt.phase is not Phase.QUEUED:
+            return
+        shown = attempt.delay is not None and attempt.delay.reason == "pause"
+        if self.is_held(ticket.team):
+            if not shown:
+                await self._note(ticket, NoteWaiting(attempt_id=ticket.attempt_id, reason="pause"))
+            raise Later(_HELD_PAUSE_SECONDS, "the team's queue is held")
+        if shown:
+            await self._note(ticket, NoteWaiting(attempt_id=ticket.attempt_id, reason="slot"))
+
+    async def _note(self, ticket: Ticket, command: NoteWaiting) -> None:
+        """Such a note is new each time, for a queue may be held more than once."""
+        await self._handle(ticket, command, command.reason, self.clock.now().isoformat())
 
     async def _wait_for_limit(self, ticket: Ticket, found: tuple[Task, Attempt] | None) -> tuple[Task, Attempt] | None:
         """The attempt once the rate limit lets a create through, None when it is not to be launched any more.

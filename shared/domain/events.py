@@ -66,7 +66,7 @@ StopReason = Literal["TIMEOUT", "FAIL_FAST", "PAUSE", "CANCEL", "REQUESTED"]
 CancelCause = Literal["CANCEL", "FAIL_FAST", "DEPENDENCY"]
 ResetReason = Literal["RETRY", "RESTART", "FOLLOW_UP", "REVIVED"]
 WithdrawReason = Literal["PAUSE", "REQUEUE", "AGENT_GONE"]
-LaunchWait = Literal["slot", "rate_limit", "budget", "quota"]
+LaunchWait = Literal["slot", "rate_limit", "budget", "quota", "pause"]
 PauseMode = Literal["stop", "drain"]
 ApiVersion = Literal["v0", "v1"]
 Outcome = Literal["DELIVERED", "NO_CHANGE"]
@@ -324,6 +324,7 @@ class OrchestrationUpdated(Event):
     type: ClassVar[str] = "orchestration.updated"
     spec: OrchestrationSpec
     changed: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 class OrchestrationPaused(Event):
@@ -365,6 +366,7 @@ class OrchestrationDeleted(Event):
 class TaskAdded(Event):
     type: ClassVar[str] = "task.added"
     task: TaskSpec
+    warnings: tuple[str, ...] = ()
 
 
 class TaskUpdated(Event):
@@ -374,6 +376,7 @@ class TaskUpdated(Event):
     task_id: str
     spec: TaskSpec
     changed: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 class TaskReset(Event):

@@ -28,6 +28,7 @@ DEAD: Final = "DEAD"
 
 SLOTS: Final = "slots"
 LIMITS: Final = "limits"
+CONTROLS: Final = "controls"
 
 Level = Literal["high", "medium", "low"]
 LEVELS: Final[tuple[Level, ...]] = ("high", "medium", "low")
@@ -112,6 +113,7 @@ def streams(settings: TopologySettings) -> list[StreamConfig]:
         _kept(DEAD, ["dead.>", *_ADVISORIES], 30 * _DAY, settings),
         _bucket(SLOTS, settings),
         _bucket(LIMITS, settings),
+        _bucket(CONTROLS, settings),
     ]
 
 
