@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cli.errors import ExitCode, StackFailedError, UsageError
 from deploy.local.settings import LocalSettings, LocalSettingsError
+from deploy.local.signals import StopOnSignal
 from deploy.local.up import Stack, run_up
 
 Work = Callable[[Stack], Awaitable[int]]
@@ -15,8 +16,6 @@ DEMO_FOLDER = Path(".data", "demo")
 
 REAL_PARTS = ("CURSOR_API_KEY", "CURSOR_API_URL", "DATABASE_URL", "NATS_URL", "NATS_MONITOR_URL")
 """Settings that would let a demo spend money, or take part in a system that others use."""
-
-_EXITS = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.TERMINATED, signal.SIGHUP: ExitCode.TERMINATED}
 
 
 def demo_settings(environment: Mapping[str, str]) -> LocalSettings:
@@ -47,41 +46,15 @@ async def run_on_stack(settings: LocalSettings, work: Work, *, say: Callable[[st
         finally:
             stop.set()
 
-    with _Signals(stop) as signals:
+    with StopOnSignal(stop) as signals:
         code = await run_up(settings, on_ready=on_ready, stop=stop, say=say)
-    if signals.exit_code is not None:
-        return signals.exit_code
+    if signals.number is not None:
+        return ExitCode.INTERRUPTED if signals.number == signal.SIGINT else ExitCode.TERMINATED
     if code == ExitCode.USAGE:
         raise UsageError("nothing was started")
     if code != 0 or not outcome:
         raise StackFailedError(f"the system did not start; its logs are in {settings.data_dir / 'logs'}")
     return outcome[0]
-
-
-class _Signals:
-    """Turns the first signal to end into `stop`; after it, signals do again what they do by themselves."""
-
-    def __init__(self, stop: asyncio.Event) -> None:
-        self._stop = stop
-        self._loop = asyncio.get_running_loop()
-        self.exit_code: int | None = None
-
-    def __enter__(self) -> "_Signals":
-        for number in _EXITS:
-            self._loop.add_signal_handler(number, self._on, number)
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        self._restore()
-
-    def _on(self, number: signal.Signals) -> None:
-        self.exit_code = _EXITS[number]
-        self._stop.set()
-        self._restore()
-
-    def _restore(self) -> None:
-        for number in _EXITS:
-            self._loop.remove_signal_handler(number)
 
 
 async def with_stall_limit(work: Awaitable[int], beat: asyncio.Event, *, seconds: float, logs: Path) -> int:

@@ -4,7 +4,6 @@ import asyncio
 import inspect
 import os
 import secrets
-import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
@@ -19,6 +18,7 @@ from deploy.local.nats import NatsServer
 from deploy.local.ports import LOOPBACK, PortTakenError, claim
 from deploy.local.postgres import PostgresServer
 from deploy.local.settings import LocalSettings, LocalSettingsError
+from deploy.local.signals import StopOnSignal
 from deploy.local.supervisor import Supervisor
 
 EXIT_FAILED = 1
@@ -100,18 +100,8 @@ def main() -> int:
 
 async def _until_signal(settings: LocalSettings) -> int:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def stop_on_first_end_on_second() -> None:
-        stop.set()
-        for number in numbers:
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-
-    for number in numbers:
-        loop.add_signal_handler(number, stop_on_first_end_on_second)
-    return await run_up(settings, stop=stop)
+    with StopOnSignal(stop):
+        return await run_up(settings, stop=stop)
 
 
 async def _start(settings: LocalSettings, cleanup: AsyncExitStack, say: Say) -> Stack:
