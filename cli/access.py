@@ -1,5 +1,7 @@
 """Where the API is and which key opens it."""
 
+import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,14 +30,31 @@ def find_access(url: str | None, environment: Mapping[str, str]) -> Access:
 
     Raises UsageError, which never holds the key.
     """
-    return Access(_checked_url(url or DEFAULT_URL), _checked_key(_find_key(environment)))
+    folder = Path(environment.get("ORCHESTRATOR_DATA_DIR") or ".data")
+    return Access(
+        _checked_url(url or _running_here(folder) or DEFAULT_URL), _checked_key(_find_key(environment, folder))
+    )
 
 
-def _find_key(environment: Mapping[str, str]) -> str:
+def _running_here(folder: Path) -> str | None:
+    """The address of the system that runs with this data folder, None if there is none.
+
+    Only one on this machine: the key is not sent wherever a file that came from somewhere says.
+    """
+    try:
+        record = json.loads((folder / "processes.json").read_text())
+        os.kill(record["pid"], 0)
+        parts = urlsplit(record["processes"]["api"]["health_url"])
+        return f"http://{parts.netloc}" if parts.hostname in _LOOPBACK else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _find_key(environment: Mapping[str, str], folder: Path) -> str:
     given = environment.get("ORCHESTRATOR_API_KEY", "").strip()
     if given:
         return given
-    file = Path(environment.get("ORCHESTRATOR_DATA_DIR") or ".data") / "api-key"
+    file = folder / "api-key"
     try:
         return file.read_text().strip()
     except FileNotFoundError:

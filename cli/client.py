@@ -1,25 +1,41 @@
-"""The API as this command sees it: one method per request, failures in words for people."""
+"""The API as this command sees it: requests and live messages, failures in words for people."""
 
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
 
 import httpx
 import httpx_sse
 
+from cli import paths
 from cli.access import Access
-from cli.errors import BadField, RefusedError, UnreachableError, UsageError
+from cli.errors import BadField, RefusedError, UnreachableError
 
 View = dict[str, Any]
+Parameter = str | int | Sequence[str] | None
+Parameters = Mapping[str, Parameter]
+"""Of a query: None and an empty sequence leave one out."""
 
 # The API waits up to 5 s for the decision on a command before it answers.
 _TIMEOUT = httpx.Timeout(15.0, connect=5.0)
 # A live stream sends at least a heartbeat every 10 s; silence beyond this is a dead connection.
 _STREAM_TIMEOUT = httpx.Timeout(5.0, read=25.0)
+# Of these, nothing was sent.
+_BEFORE_SENDING = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+_PAGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A good answer; `retry_after` is in seconds, `as_of` the moment that a read shows, fit for `at`."""
+
+    status: int
+    body: View
+    retry_after: float | None = None
+    as_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +57,8 @@ class Client:
             timeout=_TIMEOUT,
             # A proxy from the environment can't reach what runs on this machine.
             trust_env=not access.is_local,
+            # Where TLS has no part there is nothing to verify, and reading all certificates takes a while.
+            verify=not access.is_local or access.url.startswith("https:"),
         )
 
     async def __aenter__(self) -> Self:
@@ -51,38 +69,71 @@ class Client:
     ) -> None:
         await self._http.aclose()
 
-    async def create(self, body: View) -> View:
-        """The new orchestration with its `tasks`; only `id`, `status` and `message` while it is not yet decided."""
-        return await self._call("POST", "/api/orchestrations", body=body)
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: View | None = None,
+        params: Parameters | None = None,
+        key: str | None = None,
+    ) -> Answer:
+        """Sends one request once; `key` is its Idempotency-Key."""
+        given = {name: value for name, value in (params or {}).items() if value not in (None, [], ())}
+        headers = {"Idempotency-Key": key} if key is not None else {}
+        try:
+            response = await self._http.request(method, path, json=body, params=given, headers=headers)
+        except httpx.HTTPError as exc:
+            raise self._unreachable(exc, changes=method != "GET") from exc
+        if not response.is_success:
+            raise _refusal(response)
+        return Answer(
+            response.status_code,
+            self._object(response.content),
+            _seconds(response.headers.get("Retry-After")),
+            response.headers.get("X-As-Of"),
+        )
+
+    async def get(self, path: str, params: Parameters | None = None) -> View:
+        return (await self.ask("GET", path, params=params)).body
+
+    async def pages(
+        self,
+        path: str,
+        params: Parameters | None = None,
+        *,
+        most: int | None = None,
+        page: int = _PAGE,
+        cursor: str | None = None,
+    ) -> View:
+        """The items of as many pages as `most` items take, or of all: `{items, nextCursor}` and what the first has."""
+        whole: View | None = None
+        items: list[View] = []
+        seen = set()
+        while True:
+            limit = page if most is None else min(page, most - len(items))
+            # What comes behind a cursor is not asked for by `after`, too.
+            apart = {"limit": limit, "cursor": cursor, **({"after": None} if cursor else {})}
+            answer = await self.get(path, {**(params or {}), **apart})
+            items += answer.get("items", [])
+            whole = answer if whole is None else whole
+            cursor = answer.get("nextCursor")
+            if not cursor or cursor in seen or (most is not None and len(items) >= most):
+                break
+            seen.add(cursor)
+        rest = {name: value for name, value in whole.items() if name not in ("items", "nextCursor")}
+        return {**rest, "items": items, **({"nextCursor": cursor} if cursor else {})}
 
     async def activate(self, orchestration_id: str) -> View:
         """`{id, status, message}`; activating twice is fine."""
-        return await self._call("POST", f"{_path(orchestration_id)}/activate")
+        return (await self.ask("POST", f"{paths.orchestration(orchestration_id)}/activate")).body
 
-    async def get(self, orchestration_id: str) -> View:
-        """`{orchestration, tasks, statistics}`."""
-        view = await self._call("GET", _path(orchestration_id))
-        if not isinstance(view.get("orchestration"), dict):
+    async def orchestration(self, orchestration_id: str, *, at: str | None = None) -> Answer:
+        """`{orchestration, tasks, statistics}`, as it is or was."""
+        answer = await self.ask("GET", paths.orchestration(orchestration_id), params={"at": at})
+        if not isinstance(answer.body.get("orchestration"), dict):
             raise self._stranger("another object than an orchestration")
-        return view
-
-    async def newest(self, *, cursor: str | None = None) -> View:
-        """One page, the newest first: `{items, nextCursor}`."""
-        return await self._call("GET", "/api/orchestrations", cursor=cursor)
-
-    async def events(self, orchestration_id: str) -> list[View]:
-        """The whole history, the oldest first."""
-        path = f"{_path(orchestration_id)}/events"
-        items: list[View] = []
-        cursors: set[str] = set()
-        cursor: str | None = None
-        while True:
-            page = await self._call("GET", path, cursor=cursor)
-            items += page.get("items", [])
-            cursor = page.get("nextCursor")
-            if not cursor or cursor in cursors:
-                return items
-            cursors.add(cursor)
+        return answer
 
     async def stream(
         self, orchestration_id: str, after: str | None, *, on_open: Callable[[], None] = lambda: None
@@ -92,7 +143,7 @@ class Client:
         `on_open` is called once the server has agreed, which may be long before the first message.
         """
         headers = {"Last-Event-ID": after} if after else {}
-        path = f"{_path(orchestration_id)}/stream"
+        path = f"{paths.orchestration(orchestration_id)}/stream"
         try:
             async with httpx_sse.aconnect_sse(
                 self._http, "GET", path, headers=headers, timeout=_STREAM_TIMEOUT
@@ -110,16 +161,6 @@ class Client:
         except httpx.HTTPError as exc:
             raise self._unreachable(exc) from exc
 
-    async def _call(self, method: str, path: str, *, body: View | None = None, cursor: str | None = None) -> View:
-        params = {"cursor": cursor} if cursor else None
-        try:
-            response = await self._http.request(method, path, json=body, params=params)
-        except httpx.HTTPError as exc:
-            raise self._unreachable(exc, changes=method != "GET") from exc
-        if not response.is_success:
-            raise _refusal(response)
-        return self._object(response.content)
-
     def _object(self, text: str | bytes) -> View:
         try:
             body = json.loads(text)
@@ -133,20 +174,17 @@ class Client:
         return UnreachableError(f"{self._url} answered {what}; is that the orchestrator's API?")
 
     def _unreachable(self, error: httpx.HTTPError, *, changes: bool = False) -> UnreachableError:
+        may_be_done = changes and not isinstance(error, _BEFORE_SENDING)
+        unsure = "; what was asked for may still happen: look before you ask again" if may_be_done else ""
         if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
-            unsure = "; what was asked may still happen, `orchestrator list` shows it" if changes else ""
-            return UnreachableError(f"no answer in time from the API at {self._url}{unsure}")
+            return UnreachableError(f"no answer in time from the API at {self._url}{unsure}", may_be_done=may_be_done)
         reason = str(error) or type(error).__name__
+        if may_be_done:
+            return UnreachableError(f"no answer from the API at {self._url}: {reason}{unsure}", may_be_done=True)
         return UnreachableError(
             f"cannot reach the API at {self._url}: {reason}; `orchestrator up` starts one on this machine, "
             "--url or ORCHESTRATOR_URL names another"
         )
-
-
-def _path(orchestration_id: str) -> str:
-    if orchestration_id.strip(". ") == "":
-        raise UsageError(f"{orchestration_id!r} is not the id of an orchestration")
-    return f"/api/orchestrations/{quote(orchestration_id, safe='')}"
 
 
 def _refusal(response: httpx.Response) -> RefusedError:
@@ -161,6 +199,7 @@ def _refusal(response: httpx.Response) -> RefusedError:
         fields=tuple(_bad_fields(metadata.get("fields"))),
         request_id=metadata.get("requestId") or response.headers.get("X-Request-ID"),
         retry_after=_seconds(response.headers.get("Retry-After")),
+        outcome=metadata.get("outcome"),
     )
 
 

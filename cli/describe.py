@@ -137,15 +137,24 @@ def _outcome(task: Task) -> Iterator[str]:
         yield failed
 
 
+def paused(orchestration: Mapping[str, Any]) -> str:
+    """That it is paused, and how."""
+    return "paused, agents at work may finish" if orchestration.get("pause_mode") == "drain" else "paused"
+
+
 def changes(before: Snapshot | None, after: Snapshot) -> Iterator[str]:
     """A line for everything that is different; for all there is, when nothing was known before."""
     if before is None or before.status != after.status:
         reason = failure(after.orchestration)
-        yield f"orchestration {after.id}: {after.status}" + (f", {reason}" if after.ended and reason else "")
+        drains = after.status == "PAUSED" and after.orchestration.get("pause_mode") == "drain"
+        how = ", agents at work may finish" if drains else ""
+        yield f"orchestration {after.id}: {after.status}{how}" + (f", {reason}" if after.ended and reason else "")
     known = {} if before is None else {task["id"]: standing(task, before.tasks) for task in before.tasks}
     for number, task in enumerate(after.tasks, 1):
         now = standing(task, after.tasks)
         if known.get(task["id"]) != now:
             yield f"task {number}/{len(after.tasks)} {title(task)}: {now}"
+    if after.deleted and not (before and before.deleted):
+        yield f"orchestration {after.id}: DELETED"
     if after.note and (before is None or before.note != after.note):
         yield after.note

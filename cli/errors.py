@@ -33,9 +33,17 @@ class UsageError(CliError):
 
 
 class UnreachableError(CliError):
-    """No answer from the API, or one that only something else can have given."""
+    """No answer from the API, or one that only something else can have given.
+
+    Args:
+        may_be_done: the request may have arrived, so that what was asked for may still happen.
+    """
 
     exit_code = ExitCode.UNREACHABLE
+
+    def __init__(self, message: str, *, may_be_done: bool = False) -> None:
+        super().__init__(message)
+        self.may_be_done = may_be_done
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,7 @@ class RefusedError(CliError):
         fields: each field that was refused.
         request_id: by which the operator finds the request in the logs.
         retry_after: seconds that the API asks to wait, None when it does not say.
+        outcome: `not sent` or `unknown`, where the API says what became of a request that failed.
     """
 
     exit_code = ExitCode.REFUSED
@@ -69,6 +78,7 @@ class RefusedError(CliError):
         fields: tuple[BadField, ...] = (),
         request_id: str | None = None,
         retry_after: float | None = None,
+        outcome: str | None = None,
     ) -> None:
         super().__init__(f"{code}: {message}")
         self.status = status
@@ -77,6 +87,7 @@ class RefusedError(CliError):
         self.fields = fields
         self.request_id = request_id
         self.retry_after = retry_after
+        self.outcome = outcome
 
     @property
     def is_passing(self) -> bool:

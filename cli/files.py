@@ -1,4 +1,4 @@
-"""Reads an orchestration from a YAML (or JSON) file. What the fields mean is for the API to say."""
+"""Reads what is asked for from YAML (or JSON) files. What the fields mean is for the API to say."""
 
 import json
 import sys
@@ -38,15 +38,45 @@ def read_orchestration(file: Path) -> dict[str, Any]:
 
     Raises UsageError, naming file, line and column of what is no YAML.
     """
-    name = "standard input" if file == _STDIN else str(file)
-    fields = _parse(_read(file, name), name)
+    return _mapping(file, "an orchestration is a mapping of fields such as `repository:` and `tasks:`")
+
+
+def read_task(file: Path) -> dict[str, Any]:
+    """Like `read_orchestration`, for one task."""
+    return _mapping(file, "a task is a mapping of fields such as `title:` and `description:`")
+
+
+def read_repositories(file: Path) -> list[Any]:
+    """One repository a line, blank lines and `#` comments apart; or a YAML list, which may hold mappings."""
+    name = _name(file)
+    text = _read(file, name)
+    lines = [line.partition(" #")[0].strip() for line in text.splitlines()]
+    given = [line for line in lines if line and not line.startswith("#")]
+    if given and not any(line.startswith(("-", "[")) for line in given):
+        return given
+    values = _as_json(_parse(text, name), name)
+    if not isinstance(values, list):
+        raise UsageError(f"{name}: is neither one repository a line nor a list of them")
+    return values
+
+
+def _mapping(file: Path, otherwise: str) -> dict[str, Any]:
+    name = _name(file)
+    fields = _as_json(_parse(_read(file, name), name), name)
     if not isinstance(fields, dict):
-        raise UsageError(f"{name}: an orchestration is a mapping of fields such as `repository:` and `tasks:`")
+        raise UsageError(f"{name}: {otherwise}")
+    return fields
+
+
+def _as_json(value: object, name: str) -> Any:
     try:
-        body: dict[str, Any] = json.loads(json.dumps(fields, allow_nan=False))
+        return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as exc:
         raise UsageError(f"{name}: holds a value that JSON can't carry: {exc}") from None
-    return body
+
+
+def _name(file: Path) -> str:
+    return "standard input" if file == _STDIN else str(file)
 
 
 def _read(file: Path, name: str) -> str:

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from cli.client import Client
+from cli.client import Client, View
 from cli.errors import CliError, RefusedError, UnreachableError
 from cli.snapshot import Snapshot
 
@@ -27,12 +27,22 @@ class Pace:
     """Without any answer for that long, the API counts as gone."""
 
 
+# The others are about the stream, and not about the orchestration.
+_KINDS = frozenset(
+    ["status", "task_updated", "orchestration_updated", "orchestration_completed", "orchestration_deleted"]
+)
+
 # Proxies close streams of some age; one that got that old has done its work.
 _LONG_LIFE_SECONDS = 20.0
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _is_gone(error: CliError) -> bool:
+    """What was there before is there no more."""
+    return isinstance(error, RefusedError) and error.code == "ORCHESTRATION_NOT_FOUND"
 
 
 async def follow(client: Client, orchestration_id: str, pace: Pace | None = None) -> AsyncGenerator[Snapshot, None]:
@@ -57,7 +67,7 @@ class _Follower:
         """Since when nothing answers."""
 
     async def run(self) -> AsyncGenerator[Snapshot, None]:
-        snapshot = Snapshot.of(await self._client.get(self._id), _now())
+        snapshot = await self._read()
         yield snapshot
         while not snapshot.ended:
             by_reads = self._failures >= self._pace.stream_tries
@@ -69,26 +79,36 @@ class _Follower:
     async def _live(self, snapshot: Snapshot) -> AsyncGenerator[Snapshot, None]:
         """What one stream tells. It led somewhere if it told a whole commit, or lived long."""
         failure: CliError | None = None
+        told: list[View] = []
+        whole = snapshot
         opened = time.monotonic()
         self._failures += 1
         try:
             async with aclosing(self._client.stream(self._id, snapshot.sequence, on_open=self._answered)) as messages:
                 async for message in messages:
+                    if message.body.get("type") not in _KINDS:
+                        continue
                     whole_commit = message.sequence != snapshot.sequence
                     snapshot = snapshot.after(message.body, message.sequence, _now())
-                    if whole_commit:
-                        self._failures = 0
+                    told.append(message.body)
                     # Within a commit some tasks are ahead of others, and what they wait for makes no sense.
-                    if whole_commit or snapshot.ended:
-                        yield snapshot
-                    if snapshot.ended:
+                    if not whole_commit:
+                        continue
+                    self._failures = 0
+                    snapshot = whole = replace(snapshot, messages=tuple(told))
+                    told.clear()
+                    yield whole
+                    if whole.ended:
                         return
             if time.monotonic() - opened > _LONG_LIFE_SECONDS:
                 self._failures = 0
         except (UnreachableError, RefusedError) as exc:
+            if _is_gone(exc):
+                yield whole.gone()
+                return
             failure = exc
             self._lost(failure)
-            yield replace(snapshot, note="the connection is lost, trying again")
+            yield replace(whole, note="the connection is lost, trying again", messages=())
         await asyncio.sleep(self._wait(failure))
 
     async def _by_reads(self, snapshot: Snapshot) -> AsyncGenerator[Snapshot, None]:
@@ -97,14 +117,18 @@ class _Follower:
             wait = self._pace.poll_interval
             try:
                 # Without the sequence, the next stream starts from the state as it is then.
-                snapshot = replace(snapshot.renewed(await self._client.get(self._id), _now()), sequence=None)
+                answer = await self._client.orchestration(self._id)
+                snapshot = replace(snapshot.renewed(answer.body, _now()), sequence=None)
                 self._answered()
                 yield snapshot
             except (UnreachableError, RefusedError) as exc:
+                if _is_gone(exc):
+                    yield snapshot.gone()
+                    return
                 if isinstance(exc, RefusedError) and not exc.is_passing:
                     raise
                 self._lost(exc)
-                yield replace(snapshot, note="the API does not answer, trying again")
+                yield replace(snapshot, note="the API does not answer, trying again", messages=())
                 wait = self._wait(exc)
             if snapshot.ended:
                 return
@@ -113,15 +137,18 @@ class _Follower:
 
     async def _complete(self, snapshot: Snapshot) -> Snapshot:
         """The end as the API shows it to everybody, if it does so soon; what we saw is nearly as good."""
-        for _ in range(10):
+        for _ in range(0 if snapshot.deleted else 10):
             try:
-                shown = Snapshot.of(await self._client.get(self._id), _now())
+                shown = await self._read()
             except (UnreachableError, RefusedError):
                 break
             if shown.ended and shown.version >= snapshot.version:
                 return shown
             await asyncio.sleep(self._pace.first_wait)
-        return snapshot
+        return replace(snapshot, messages=())
+
+    async def _read(self) -> Snapshot:
+        return Snapshot.of((await self._client.orchestration(self._id)).body, _now())
 
     def _answered(self) -> None:
         self._lost_at = None

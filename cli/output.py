@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -36,6 +36,11 @@ def complain(error: CliError) -> int:
     return error.exit_code
 
 
+def note(sentence: str) -> None:
+    """For people on stderr, which leaves stdout to the result."""
+    print(f"orchestrator: {formats.clean(sentence)}", file=sys.stderr, flush=True)
+
+
 def now() -> datetime:
     return datetime.now(UTC)
 
@@ -51,6 +56,30 @@ def people() -> Console:
 def print_json(value: object) -> None:
     """One document, indented."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def json_line(value: object) -> None:
+    """One document on a line."""
+    print(json.dumps(value, ensure_ascii=False), flush=True)
+
+
+def show(value: object, *, as_json: bool, picture: Callable[[], RenderableType]) -> int:
+    """The result of a command, as JSON or as `picture` has it for people."""
+    if as_json:
+        print_json(value)
+    else:
+        people().print(picture())
+    return ExitCode.FINE
+
+
+def show_action(answer: Mapping[str, Any], *, as_json: bool) -> int:
+    """What came of an action: `{id, status, message}`."""
+    if as_json:
+        print_json(answer)
+    else:
+        words = (answer.get("message"), answer.get("status"))
+        plain_line(f"{formats.clean(answer.get('id'))}: {', '.join(formats.clean(word) for word in words if word)}")
+    return ExitCode.FINE
 
 
 class Display(Protocol):
@@ -124,10 +153,10 @@ class PlainLines:
 
 
 class JsonLines:
-    """One JSON object per line and change, the same as `show --json`."""
+    """The live messages, one JSON object per line. What was seen by a read is told as a `status` message, too."""
 
     def __init__(self) -> None:
-        self._latest = ""
+        self._told: Snapshot | None = None
 
     def __enter__(self) -> "JsonLines":
         return self
@@ -136,13 +165,13 @@ class JsonLines:
         pass
 
     def update(self, snapshot: Snapshot) -> None:
-        line = json.dumps(snapshot.view(), ensure_ascii=False)
-        if line != self._latest:
-            print(line, flush=True)
-        self._latest = line
+        for message in snapshot.messages:
+            json_line(message)
+            self._told = snapshot
 
     def finish(self, snapshot: Snapshot) -> None:
-        pass
+        if self._told is None or self._told.status != snapshot.status:
+            json_line(snapshot.status_message())
 
 
 def plain_line(line: str) -> None:

@@ -1,6 +1,6 @@
 """Views of the API as things that rich can print. Pure: nothing is fetched, printed or timed here."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from cli.errors import RefusedError
 from cli.snapshot import Snapshot
 
 View = Mapping[str, Any]
+Numbered = tuple[int, View]
 
 NARROW = 110
 """Below so many columns, agents and branches are shown by what tells them apart."""
@@ -33,6 +34,7 @@ _STYLES = {
     "PAUSED": "yellow",
     "CANCELLING": "yellow",
     "CANCELLED": "yellow",
+    "DELETED": "red",
     "SKIPPED": "yellow",
     "FAILED": "red",
 }
@@ -46,19 +48,24 @@ def progress(snapshot: Snapshot, now: datetime, *, width: int, height: int) -> R
     """The live picture, at most `height` lines high where that can be had by leaving out finished tasks."""
     below = list(_below(snapshot, now))
     room = max(3, height - len(below) - _FRAME_LINES)
-    shown = _most_telling(snapshot.tasks, room)
+    shown = _most_telling(numbered(snapshot.tasks), room)
     left_out = len(snapshot.tasks) - len(shown)
     if left_out:
         below.insert(0, Text(f"{formats.counted(left_out, 'more task')} not shown", style="dim"))
     return Group(heading(snapshot.orchestration), task_table(shown, now, width=width), _bar(snapshot, now), *below)
 
 
-def _most_telling(tasks: Sequence[View], room: int) -> list[View]:
+def numbered(tasks: Sequence[View]) -> list[Numbered]:
+    """From 1, in the order in which they are shown: a person may name a task by that."""
+    return list(enumerate(tasks, 1))
+
+
+def _most_telling(tasks: Sequence[Numbered], room: int) -> list[Numbered]:
     """What fits, in the usual order: tasks under way before failed ones, those to come, and what is done."""
     if len(tasks) <= room:
         return list(tasks)
     ranks = {"PROCESSING": 0, "FAILED": 1, "PENDING": 2}
-    by_rank = sorted(range(len(tasks)), key=lambda index: ranks.get(tasks[index].get("status", ""), 3))
+    by_rank = sorted(range(len(tasks)), key=lambda index: ranks.get(tasks[index][1].get("status", ""), 3))
     return [tasks[index] for index in sorted(by_rank[:room])]
 
 
@@ -70,10 +77,11 @@ def heading(orchestration: View) -> Text:
     return text.append(f"  {repository} @ {formats.clean(orchestration.get('ref', ''))}", style="dim")
 
 
-def task_table(tasks: Sequence[View], now: datetime, *, width: int) -> Table:
+def task_table(tasks: Sequence[Numbered], now: datetime, *, width: int) -> Table:
     """A row per task, each on one line."""
     narrow = width < NARROW
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True, padding=_GAP)
+    table.add_column("#", no_wrap=True, justify="right")
     table.add_column("Task", ratio=3, no_wrap=True, overflow="ellipsis", min_width=12)
     table.add_column("State", no_wrap=True)
     table.add_column("Try" if narrow else "Attempt", no_wrap=True)
@@ -81,8 +89,8 @@ def task_table(tasks: Sequence[View], now: datetime, *, width: int) -> Table:
     table.add_column("Branch", ratio=2, no_wrap=True, overflow="ellipsis", min_width=8)
     for name in ("PR", "Time", "Cost"):
         table.add_column(name, no_wrap=True, justify="right")
-    for task in tasks:
-        table.add_row(*_task_row(task, now, narrow=narrow))
+    for number, task in tasks:
+        table.add_row(Text(str(number), style="dim"), *_task_row(task, now, narrow=narrow))
     return table
 
 
@@ -124,6 +132,10 @@ def _below(snapshot: Snapshot, now: datetime) -> Iterator[Text]:
     """Why it goes no faster."""
     if snapshot.status == "PENDING":
         yield _aside(f"not active yet: `orchestrator activate {snapshot.id}`")
+    if snapshot.status == "PAUSED":
+        yield _aside(
+            f"{describe.paused(snapshot.orchestration)}: `orchestrator resume {snapshot.id}` goes on", "yellow"
+        )
     for sentence in describe.waits(snapshot.tasks, now):
         yield _aside(sentence)
     if snapshot.note:
@@ -136,7 +148,10 @@ def _aside(sentence: str, style: str = "dim") -> Text:
 
 def summary(snapshot: Snapshot, now: datetime, *, width: int) -> RenderableType:
     """What came of the orchestration: its tasks with what each left behind, then the whole."""
-    parts: list[RenderableType] = [heading(snapshot.orchestration), task_table(snapshot.tasks, now, width=width)]
+    parts: list[RenderableType] = [
+        heading(snapshot.orchestration),
+        task_table(numbered(snapshot.tasks), now, width=width),
+    ]
     parts += [line for task in snapshot.tasks for line in _result(task)]
     return Group(*parts, Text(), closing(snapshot, now))
 
@@ -156,7 +171,7 @@ def _result(task: View) -> Iterator[Text]:
 
 def closing(snapshot: Snapshot, now: datetime) -> Text:
     """The last words: how it ended, how long it took, what it cost."""
-    text = Text().append(state(snapshot.status))
+    text = Text().append(state("DELETED" if snapshot.deleted else snapshot.status))
     for words in (snapshot.orchestration.get("summary"), describe.failure(snapshot.orchestration)):
         if words:
             text.append(f"  {formats.clean(words)}")
@@ -167,19 +182,26 @@ def closing(snapshot: Snapshot, now: datetime) -> Text:
 def detail(snapshot: Snapshot, now: datetime, *, width: int) -> RenderableType:
     """Everything that a person asks of one orchestration."""
     orchestration = snapshot.orchestration
-    facts = Table.grid(padding=(0, 2))
-    for label, value in _facts(orchestration):
-        facts.add_row(Text(label, style="dim"), Text(formats.clean(value)))
     warnings = [
         Text(f"warning: {formats.clean(words)}", style="yellow") for words in orchestration.get("warnings") or ()
     ]
-    table = task_table(snapshot.tasks, now, width=width)
+    table = task_table(numbered(snapshot.tasks), now, width=width)
     results = [line for task in snapshot.tasks for line in _result(task)]
     end = closing(snapshot, now) if snapshot.ended else Group(_bar(snapshot, now), *_below(snapshot, now))
-    return Group(heading(orchestration), facts, *warnings, table, *results, end)
+    return Group(heading(orchestration), facts(orchestration_facts(orchestration)), *warnings, table, *results, end)
 
 
-def _facts(orchestration: View) -> Iterator[tuple[str, object]]:
+def facts(known: Iterable[tuple[str, object]]) -> Table:
+    """A line for each that there is something to say of."""
+    grid = Table.grid(padding=(0, 2))
+    for label, value in known:
+        if value not in (None, ""):
+            grid.add_row(Text(label, style="dim"), Text(formats.clean(value)))
+    return grid
+
+
+def orchestration_facts(orchestration: View) -> Iterator[tuple[str, object]]:
+    """What was asked for, and when."""
     yield "id", orchestration.get("id")
     if orchestration.get("description"):
         yield "description", orchestration["description"]
@@ -193,64 +215,10 @@ def _facts(orchestration: View) -> Iterator[tuple[str, object]]:
     if orchestration.get("tags"):
         yield "tags", ", ".join(str(tag) for tag in orchestration["tags"])
     yield "created", formats.date_and_time(orchestration.get("created_at"))
+    if orchestration.get("start_at"):
+        yield "starts", formats.date_and_time(orchestration["start_at"])
     if orchestration.get("activated_at"):
         yield "activated", formats.date_and_time(orchestration["activated_at"])
-
-
-def orchestration_table(items: Sequence[View]) -> RenderableType:
-    """A row per orchestration."""
-    if not items:
-        return Text("no orchestrations yet", style="dim")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=_GAP)
-    table.add_column("Id", no_wrap=True)
-    # Only these two give way in a narrow terminal: half an id is of no use.
-    table.add_column("Name")
-    table.add_column("State", no_wrap=True)
-    table.add_column("Repository")
-    table.add_column("Created", no_wrap=True)
-    for item in items:
-        table.add_row(
-            Text(formats.clean(item.get("id"))),
-            Text(formats.clean(item.get("name") or formats.NOTHING)),
-            state(item.get("status")),
-            Text(formats.clean(item.get("repository", "")).removeprefix("https://github.com/")),
-            Text(formats.date_and_time(item.get("created_at"), seconds=False)),
-        )
-    return table
-
-
-def event_table(items: Sequence[View]) -> RenderableType:
-    """A row per event, with the few of its data that tell what it is about."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=_GAP)
-    table.add_column("Version", justify="right", no_wrap=True)
-    table.add_column("Time", no_wrap=True)
-    table.add_column("Event", no_wrap=True)
-    table.add_column("By", no_wrap=True)
-    table.add_column("About")
-    for item in items:
-        table.add_row(
-            Text(formats.clean(item.get("version", ""))),
-            Text(formats.date_and_time(item.get("occurred_at"))),
-            Text(formats.clean(item.get("type", ""))),
-            Text(formats.clean(item.get("actor") or formats.NOTHING)),
-            Text(event_gist(item.get("data") or {})),
-        )
-    return table
-
-
-_GIST = ("number", "status", "agent_id", "provider_status", "source", "retry_count", "reason", "summary")
-
-
-def event_gist(data: View) -> str:
-    """`number 1 · agent_id bc-…`: what is short and telling of an event's data."""
-    parts = [f"{name} {formats.clean(data[name])}" for name in _GIST if data.get(name) is not None]
-    failure = data.get("failure")
-    if isinstance(failure, Mapping):
-        parts.append(formats.clean(f"{failure.get('code')}: {failure.get('message')}"))
-    result = data.get("result")
-    if isinstance(result, Mapping) and result.get("branch"):
-        parts.append(f"branch {formats.clean(result['branch'])}")
-    return " · ".join(parts)
 
 
 def refusal(error: RefusedError) -> str:

@@ -17,7 +17,8 @@ _TICKING = frozenset({"ACTIVE", "CANCELLING"})
 class Snapshot:
     """The views of the API, `sequence` to resume live messages after, and how we come by them.
 
-    `seen_at` is when `statistics` were the latest; `note` is for people: why the picture may be old.
+    `seen_at` is when `statistics` were the latest; `note` is for people: why the picture may be old. `messages` are
+    the live ones that led here from the snapshot before, all of a commit at once.
     """
 
     orchestration: View
@@ -26,6 +27,8 @@ class Snapshot:
     seen_at: datetime
     sequence: str | None = None
     note: str | None = None
+    deleted: bool = False
+    messages: tuple[View, ...] = ()
 
     @classmethod
     def of(cls, view: Mapping[str, Any], now: datetime, *, sequence: str | None = None) -> "Snapshot":
@@ -42,13 +45,13 @@ class Snapshot:
 
     @property
     def ended(self) -> bool:
-        """False for a state that this version does not know."""
-        return self.status in ENDS
+        """Nothing more is to come. False for a state that this version does not know."""
+        return self.deleted or self.status in ENDS
 
     @property
     def succeeded(self) -> bool:
         """Whether it ended with something to show: COMPLETED or PARTIAL_COMPLETED."""
-        return self.status in SUCCESSES
+        return self.status in SUCCESSES and not self.deleted
 
     @property
     def version(self) -> int:
@@ -58,10 +61,25 @@ class Snapshot:
         """As the API answers it."""
         return {"orchestration": self.orchestration, "tasks": list(self.tasks), "statistics": self.statistics}
 
+    def status_message(self) -> View:
+        """What a stream that begins here would tell first, but for its id."""
+        return {"type": "status", "data": self.view()}
+
+    def gone(self) -> "Snapshot":
+        """It was deleted."""
+        message = {"type": "orchestration_deleted", "data": {"id": self.id, "status": "DELETED"}}
+        return replace(self, deleted=True, note=None, messages=(message,))
+
     def elapsed(self, now: datetime) -> timedelta:
         """Time since activation: as the API said, and what has passed since then while it is under way."""
         said = timedelta(milliseconds=self.statistics.get("duration") or 0)
-        return said + max(now - self.seen_at, timedelta()) if self.status in _TICKING else said
+        return said + max(now - self.seen_at, timedelta()) if self._is_ticking else said
+
+    @property
+    def _is_ticking(self) -> bool:
+        # A pause that lets agents finish begins when the last of them has.
+        draining = self.status == "PAUSED" and self.orchestration.get("paused_at") is None
+        return not self.deleted and (draining or self.status in _TICKING)
 
     def renewed(self, view: Mapping[str, Any], now: datetime) -> "Snapshot":
         """After a read, which may be a little behind what live messages already told; then nothing changes.
@@ -69,7 +87,10 @@ class Snapshot:
         Live messages must begin anew afterwards: those from before the read would take us back.
         """
         fresh = Snapshot.of(view, now)
-        return fresh if fresh.version >= self.version else replace(self, note=None)
+        if fresh.version < self.version:
+            return replace(self, note=None, messages=())
+        news = (fresh.status_message(),) if fresh.version > self.version else ()
+        return replace(fresh, messages=news)
 
     def after(self, message: Mapping[str, Any], sequence: str | None, now: datetime) -> "Snapshot":
         """After a live message. Told twice is told once; a message of a kind not known here is passed over."""
@@ -83,6 +104,8 @@ class Snapshot:
             case {"type": "orchestration_completed", "data": {"status": _} as data}:
                 fields = {name: value for name, value in data.items() if name not in ("statistics", "tasks")}
                 return self._updated(fields, data.get("statistics"), sequence, now)
+            case {"type": "orchestration_deleted"}:
+                return replace(self, deleted=True, sequence=sequence, note=None)
             case _:
                 return replace(self, sequence=sequence, note=None)
 
@@ -98,6 +121,9 @@ class Snapshot:
 
 
 def _with_task(tasks: tuple[View, ...], task: View) -> tuple[View, ...]:
+    """In the order in which the API shows them, which a change of a task may change."""
     if any(known["id"] == task["id"] for known in tasks):
-        return tuple(task if known["id"] == task["id"] else known for known in tasks)
-    return (*tasks, task)
+        tasks = tuple(task if known["id"] == task["id"] else known for known in tasks)
+    else:
+        tasks = (*tasks, task)
+    return tuple(sorted(tasks, key=lambda known: known.get("order_index", 0)))

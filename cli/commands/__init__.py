@@ -1,1 +1,1 @@
-"""What each command does, apart from how it is called, which `cli.main` says."""
+"""How each command is called. What it does is in `cli.actions`, and loaded only when it runs."""

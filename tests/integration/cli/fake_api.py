@@ -23,7 +23,7 @@ class FakeApi:
 
     `position` is the moment that reads show. A stream plays the story on from there, at most `per_stream` messages
     before it is cut off; `stays_open` leaves it open after the end. `stream_status` other than 200 refuses streams,
-    `refuse` answers every request so.
+    `refuse` answers every request so. `undecided` creates are answered before they are decided.
     """
 
     def __init__(self, story: Sequence[Moment]) -> None:
@@ -37,7 +37,8 @@ class FakeApi:
         self.hold = asyncio.Event()
         self.hold.set()
         self.refuse: Response | None = None
-        self.undecided_reads = 0
+        self.undecided = 0
+        self.keys: list[str | None] = []
         self.url = ""
         self.requests: list[tuple[str, str]] = []
         self.bodies: list[View] = []
@@ -76,8 +77,10 @@ class FakeApi:
         if request.method == "GET":
             return JSONResponse({"items": [self.now.view["orchestration"]], "nextCursor": "more"})
         self.bodies.append(await request.json())
-        if self.undecided_reads:
-            return JSONResponse({"id": ID, "status": None, "message": "still to come"}, 202)
+        self.keys.append(request.headers.get("Idempotency-Key"))
+        if self.undecided:
+            self.undecided -= 1
+            return JSONResponse({"id": ID, "status": None, "message": "still to come"}, 202, {"Retry-After": "0"})
         return JSONResponse({**self.now.view["orchestration"], "tasks": self.now.view["tasks"]}, 201)
 
     async def _activate(self, request: Request) -> Response:
@@ -92,9 +95,6 @@ class FakeApi:
         refused = self._refused(request)
         if refused:
             return refused
-        if self.undecided_reads:
-            self.undecided_reads -= 1
-            return error(404, "ORCHESTRATION_NOT_FOUND", "there is no such orchestration")
         shown = self.now
         if self.play_by_reads:
             self.position = min(self.position + 1, len(self.story) - 1)

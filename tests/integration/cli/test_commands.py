@@ -98,7 +98,9 @@ async def test_run_and_watch_prints_a_line_per_change_and_the_summary(api: FakeA
 async def test_run_and_watch_as_json_is_a_line_per_change(api: FakeApi) -> None:
     ended = await orchestrator(api, "run", str(EXAMPLE), "--watch", "--json")
     assert ended.code == 0
-    assert ended.json_lines()[-1] == api.story[-1].view
+    messages = ended.json_lines()
+    assert messages[0]["type"] == "status"
+    assert messages[1:] == [message for moment in api.story[2:] for message in moment.messages]
 
 
 async def test_run_as_json_shows_the_orchestration_under_way(api: FakeApi) -> None:
@@ -107,10 +109,12 @@ async def test_run_as_json_shows_the_orchestration_under_way(api: FakeApi) -> No
 
 
 async def test_run_waits_for_a_decision_that_is_late(api: FakeApi) -> None:
-    api.undecided_reads = 2
+    api.undecided = 2
     ended = await orchestrator(api, "run", str(EXAMPLE))
     assert (ended.code, ended.err) == (0, "")
     assert api.requests[-1] == ("POST", f"{COLLECTION}/{ID}/activate")
+    assert len(api.keys) == 3
+    assert len(set(api.keys)) == 1, "asked again with the same key, it is created once"
 
 
 async def test_an_orchestration_that_fails_ends_the_watch_with_1() -> None:
@@ -228,7 +232,7 @@ async def test_list_show_and_events_for_people(api: FakeApi) -> None:
     assert ID in listed.out
     assert "there are more" in listed.out
     assert "cursor/task-1" in shown.out
-    assert [line.split()[-2] for line in events.out.splitlines() if "event." in line] == [
+    assert [line.split()[-3] for line in events.out.splitlines() if "event." in line] == [
         f"event.{version}" for version in range(1, 7)
     ]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cli import stack as cli_stack
-from cli.commands.demo import how_followed, play
+from cli.actions.demo import how_followed, play
 from cli.errors import StackFailedError, UsageError
 from cli.stack import demo_settings, run_on_stack, with_stall_limit
 from deploy.local.settings import LocalSettings

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from cli import render
+from cli import render, tables
 from cli.errors import BadField, RefusedError
 from cli.snapshot import Snapshot
 from tests.unit.cli.story import START, all_completed, failed
@@ -32,9 +32,9 @@ def progress(seen: Snapshot, *, width: int = 140, height: int = 40) -> str:
 def test_the_live_table_has_every_column_filled() -> None:
     text = progress(snapshot(9))
     header = next(line for line in text.splitlines() if "Attempt" in line)
-    assert header.split() == ["Task", "State", "Attempt", "Agent", "Branch", "PR", "Time", "Cost"]
+    assert header.split() == ["#", "Task", "State", "Attempt", "Agent", "Branch", "PR", "Time", "Cost"]
     first, second = (next(line for line in text.splitlines() if title in line) for title in ("Add a", "Test the"))
-    assert first.split()[4:] == ["COMPLETED", "1/4", "bc-11000000", "cursor/task-1", "#101", "2.0s", "$0.0123"]
+    assert first.split()[5:] == ["COMPLETED", "1/4", "bc-11000000", "cursor/task-1", "#101", "2.0s", "$0.0123"]
     assert "2/4" in second
 
 
@@ -116,8 +116,8 @@ def test_warnings_are_part_of_the_details() -> None:
 
 def test_a_list_keeps_whole_ids_in_a_narrow_terminal() -> None:
     items = [snapshot(9).orchestration]
-    assert "0b6c8c1e-5d4f-4b53-9d0e-6a1f3a0c7d11" in shown(render.orchestration_table(items), 80)
-    assert "no orchestrations yet" in shown(render.orchestration_table([]))
+    assert "0b6c8c1e-5d4f-4b53-9d0e-6a1f3a0c7d11" in shown(tables.orchestrations(items), 80)
+    assert "no orchestrations here" in shown(tables.orchestrations([]))
 
 
 def test_events_are_told_by_what_is_telling_in_them() -> None:
@@ -132,7 +132,7 @@ def test_events_are_told_by_what_is_telling_in_them() -> None:
         },
         {"version": 5, "type": "task.completed", "data": {"result": {"branch": "cursor/x"}}},
     ]
-    text = shown(render.event_table(items))
+    text = shown(tables.events(items))
     assert "attempt.failed" in text
     assert "AGENT_ERROR: gave up" in text
     assert "branch cursor/x" in text

@@ -44,7 +44,7 @@ def test_messages_that_are_not_known_or_make_no_sense_change_nothing_but_the_pla
 
 def test_a_task_that_was_added_later_comes_last() -> None:
     snapshot = folded(all_completed()[:2])
-    task = {**snapshot.tasks[0], "id": "t4"}
+    task = {**snapshot.tasks[0], "id": "t4", "order_index": 4}
     assert [t["id"] for t in snapshot.after({"type": "task_updated", "task": task}, None, START).tasks] == [
         "t1",
         "t2",

@@ -14,8 +14,8 @@ from rich.text import Text
 import cli
 from cli import formats
 from cli.access import Access
+from cli.actions.creating import create_and_activate
 from cli.client import Client, View
-from cli.commands.submit import create_and_activate
 from cli.errors import ExitCode, StackFailedError, UnreachableError, UsageError
 from cli.files import read_orchestration
 from cli.follow import follow
