@@ -13,7 +13,7 @@ from prometheus_client import Gauge
 from services.api.catch_up import PAGE, CatchUp, Key, Recent
 from services.api.changes import Change, Picture, advance, change, picture_of, snapshot
 from services.api.listener import Cut, Listener, Load
-from services.api.projections import BrokenHistoryError, apply
+from services.api.projections import apply
 from services.api.reading import Newest
 from shared.domain.state import Orchestration
 from shared.envelope import Stored
@@ -298,8 +298,8 @@ class LiveHub:
             return
         try:
             topic.hear(stored)
-        except BrokenHistoryError as exc:
-            _log.error("Live updates of an orchestration end: %s", exc)
+        except Exception as exc:  # whatever is wrong with one orchestration, the others go on
+            _log.error("Live updates of an orchestration end: %r", exc, exc_info=exc)
             for listener in topic.listeners:
                 listener.cut(Cut.BROKEN)
             # Those who come now read the whole history again, and are told what is wrong with it.
