@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from services.api.allowed import allowed_methods
 from services.api.problems import InvalidRequestError, path, problem
 from services.api.queries import BadCursorError
 from services.api.responses import Json
@@ -130,7 +131,11 @@ def add_error_handlers(app: FastAPI) -> None:
     """Everything that a route or the framework raises, in the one shape."""
 
     async def answer(request: Request, exc: Exception) -> Json:
-        return error_response(translate(exc), request.state.request_id)
+        error = translate(exc)
+        if error.status == 405:
+            # The framework names the methods of the first route of the path only.
+            error.headers["Allow"] = ", ".join(allowed_methods(app, request.url.path))
+        return error_response(error, request.state.request_id)
 
     for kind in _ANSWERED:
         app.add_exception_handler(kind, answer)

@@ -7,6 +7,7 @@ from fastapi.openapi.utils import get_openapi
 
 from services.api.follow_up_request import FollowUpRequest
 from services.api.keys_request import KeyRequest
+from services.api.openapi_answers import finish
 from services.api.patches import OrchestrationPatch, PauseRequest, TaskPatch
 from services.api.schemas import BulkRepository, BulkRequest, CreateRequest
 
@@ -48,6 +49,7 @@ def document(app: FastAPI) -> dict[str, Any]:
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
         _drop_framework_errors(schema["paths"])
+        finish(schema)
         app.openapi_schema = schema
     return app.openapi_schema
 

@@ -88,6 +88,14 @@ class TaskShape(BaseModel):
     attempts: list[AttemptShape]
 
 
+class RunsShape(BaseModel):
+    """What a schedule has led to: the orchestrations that it made, and the newest of them."""
+
+    count: int
+    last_id: str | None
+    last_at: str | None
+
+
 class OrchestrationShape(BaseModel):
     """An orchestration without its tasks."""
 
@@ -110,6 +118,8 @@ class OrchestrationShape(BaseModel):
     max_cost: float | None
     start_at: str | None
     schedule: dict[str, str] | None
+    schedule_id: str | None = Field(default=None, description="the orchestration whose schedule this is a run of")
+    runs: RunsShape | None = Field(default=None, description="of its schedule; null where it has none")
     tags: list[str]
     metadata: dict[str, JsonValue]
     created_by: str
@@ -312,6 +322,42 @@ class DeletedShape(BaseModel):
 
 class ReceivedShape(BaseModel):
     received: Literal[True]
+
+
+class HealthCheckShape(BaseModel):
+    status: Literal["pass", "fail"]
+    responseTime: float = Field(description="milliseconds")
+    message: str
+
+
+class HealthChecksShape(BaseModel):
+    database: HealthCheckShape
+    queue: HealthCheckShape
+    cursorApi: HealthCheckShape
+    worker: HealthCheckShape
+
+
+class HealthShape(BaseModel):
+    """How well everything is that the API depends on."""
+
+    status: Literal["healthy", "degraded", "unhealthy"]
+    timestamp: str
+    uptime: float = Field(description="seconds")
+    checks: HealthChecksShape
+
+
+class LivenessShape(BaseModel):
+    status: Literal["live"]
+
+
+class ReadinessCheckShape(BaseModel):
+    status: Literal["pass", "fail"]
+    message: str
+
+
+class ReadinessShape(BaseModel):
+    status: Literal["ready", "not ready", "stopping"]
+    checks: dict[str, ReadinessCheckShape]
 
 
 class ErrorShape(BaseModel):

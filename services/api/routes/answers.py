@@ -3,7 +3,7 @@
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 
 from services.api.auth import Principal
 from services.api.commands import Asked
@@ -11,6 +11,7 @@ from services.api.errors import not_found
 from services.api.parts import Parts
 from services.api.problems import InvalidRequestError, problem
 from services.api.reading import Shown
+from services.api.routes.examples import ORCHESTRATION_ID
 from shared.command_message import Reply
 from shared.domain.commands import AnyCommand
 from shared.views import View
@@ -19,7 +20,9 @@ STILL_TO_COME: Final = "The decision is still to come; look at `Location` for it
 NOT_DECIDED: Final = "Accepted; not decided yet"
 
 
-def known_form(orchestration_id: str) -> str:
+def known_form(
+    orchestration_id: Annotated[str, Path(description="The orchestration's `id`.", examples=[ORCHESTRATION_ID])],
+) -> str:
     """The id; what cannot be one is not found like any other."""
     try:
         genuine = str(UUID(orchestration_id)) == orchestration_id

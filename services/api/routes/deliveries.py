@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
@@ -38,6 +38,9 @@ _TRY: Final = {
 }
 _TO_BE_SENT: Final = "To be sent once more"
 _ACTION: Final = {"id": _EXAMPLE["id"], "status": "PENDING", "message": _TO_BE_SENT}
+
+
+DeliveryId = Annotated[str, Path(description="The delivery's `id`.", examples=[_EXAMPLE["id"]])]
 
 
 class DeliveryShape(BaseModel):
@@ -117,7 +120,7 @@ async def list_deliveries(
         **errors(*AUTH_CODES, "NOT_FOUND"),
     },
 )
-async def get_delivery(principal: Reader, parts: TheParts, delivery_id: str) -> Response:
+async def get_delivery(principal: Reader, parts: TheParts, delivery_id: DeliveryId) -> Response:
     found = await parts.deliveries.find(principal.team, _storable(delivery_id))
     if found is None:
         raise _not_found()
@@ -138,7 +141,7 @@ async def get_delivery(principal: Reader, parts: TheParts, delivery_id: str) -> 
         **errors(*AUTH_CODES, "NOT_FOUND", "INVALID_STATE_TRANSITION"),
     },
 )
-async def redeliver(principal: Writer, parts: TheParts, delivery_id: str) -> Response:
+async def redeliver(principal: Writer, parts: TheParts, delivery_id: DeliveryId) -> Response:
     """For one that was delivered or given up. Asked twice at once, it is sent once."""
     try:
         known = await parts.deliveries.redeliver(principal.team, _storable(delivery_id), parts.clock.now())

@@ -47,11 +47,20 @@ def errors(*codes: str) -> dict[int | str, dict[str, Any]]:
     return found
 
 
+def untimely() -> dict[int | str, dict[str, Any]]:
+    """The `responses` of every route that takes a body, for one that comes too slowly."""
+    examples = {"INVALID_REQUEST": {"value": _error("INVALID_REQUEST", "the body did not come in time", 408)}}
+    content = {"application/json": {"examples": examples}}
+    return {408: {"model": ErrorShape, "description": _DESCRIPTIONS[408], "content": content}}
+
+
 def _example(code: str, status: int) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"requestId": "7f1c0f0e6f5b4f0c9d2f3c1f0a6e2b11"}
-    if status == 400:
-        metadata["fields"] = [{"field": "tasks[0].title", "message": "is required"}]
-    message = _MESSAGES.get(code, code.replace("_", " ").lower())
+    details = {"fields": [{"field": "tasks[0].title", "message": "is required"}]} if status == 400 else {}
+    return _error(code, _MESSAGES.get(code, code.replace("_", " ").lower()), status, **details)
+
+
+def _error(code: str, message: str, status: int, **details: Any) -> dict[str, Any]:
+    metadata = {"requestId": "7f1c0f0e6f5b4f0c9d2f3c1f0a6e2b11", **details}
     return {"error": {"code": code, "message": message, "statusCode": status, "metadata": metadata}}
 
 

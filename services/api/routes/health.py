@@ -2,19 +2,27 @@
 
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from services.api.parts import TheParts
-from services.api.responses import Json
+from services.api.responses import HealthShape, Json, LivenessShape, ReadinessShape
 
 router = APIRouter(tags=["health"])
+
+_METRICS_EXAMPLE = """# HELP tasks_total Tasks that have ended
+# TYPE tasks_total counter
+tasks_total{complexity="moderate",priority="medium",status="COMPLETED"} 3.0
+"""
 
 
 @router.get(
     "/health",
     operation_id="getHealth",
     summary="How well everything is",
-    responses={503: {"description": "There is no database or no message broker."}},
+    responses={
+        200: {"model": HealthShape, "description": "Requests are served."},
+        503: {"model": HealthShape, "description": "There is no database or no message broker."},
+    },
 )
 @router.get("/api/health", include_in_schema=False)
 async def health(parts: TheParts) -> Response:
@@ -23,7 +31,12 @@ async def health(parts: TheParts) -> Response:
     return Json(report, 200 if serving else 503, None if serving else {"Retry-After": "5"})
 
 
-@router.get("/health/live", operation_id="getLiveness", summary="Whether the process lives")
+@router.get(
+    "/health/live",
+    operation_id="getLiveness",
+    summary="Whether the process lives",
+    responses={200: {"model": LivenessShape, "description": "It does."}},
+)
 @router.get("/api/health/live", include_in_schema=False)
 async def live() -> Response:
     return Json({"status": "live"})
@@ -33,7 +46,10 @@ async def live() -> Response:
     "/health/ready",
     operation_id="getReadiness",
     summary="Whether requests should come here",
-    responses={503: {"description": "Not yet, or not any more."}},
+    responses={
+        200: {"model": ReadinessShape, "description": "They should."},
+        503: {"model": ReadinessShape, "description": "Not yet, or not any more."},
+    },
 )
 @router.get("/api/health/ready", include_in_schema=False)
 async def ready(parts: TheParts) -> Response:
@@ -41,7 +57,13 @@ async def ready(parts: TheParts) -> Response:
     return Json(report, 200 if serving else 503, None if serving else {"Retry-After": "5"})
 
 
-@router.get("/metrics", operation_id="getMetrics", summary="Metrics in the format of Prometheus")
+@router.get(
+    "/metrics",
+    operation_id="getMetrics",
+    summary="Metrics in the format of Prometheus",
+    response_class=PlainTextResponse,
+    responses={200: {"description": "All of this process.", "content": {"text/plain": {"example": _METRICS_EXAMPLE}}}},
+)
 @router.get("/api/metrics", include_in_schema=False)
 async def metrics() -> Response:
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -4,7 +4,7 @@ import logging
 from datetime import datetime
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
@@ -43,6 +43,12 @@ _EXAMPLE: Final = {
     "permissions": ["orchestrations:read", "orchestrations:write"],
     "expires_at": "2027-01-01T00:00:00Z",
     "created_at": "2026-11-20T09:30:00Z",
+}
+_KNOWN: Final = {
+    **_EXAMPLE,
+    "created_by": "operator",
+    "revoked_at": None,
+    "last_used_at": "2026-11-20T09:35:00Z",
 }
 _SHOWN_ONCE: Final = "cop_production_g497t03a_…"
 _REVOKED_EXAMPLE: Final = {"id": "g497t03a", "status": "REVOKED", "message": "Revoked"}
@@ -88,6 +94,7 @@ def _managed_team(
 
 
 ManagedTeam = Annotated[str, Depends(_managed_team)]
+KeyId = Annotated[str, Path(description="The key's `id`.", examples=[_EXAMPLE["id"]])]
 
 
 @router.post(
@@ -155,6 +162,7 @@ async def create_key(request: Request, principal: Admin, parts: TheParts, once: 
         200: {
             "model": KeysPage,
             "description": "One page, revoked and expired ones included. The keys themselves are not known to anybody.",
+            "content": {"application/json": {"example": {"items": [_KNOWN]}}},
         },
         **errors("INVALID_REQUEST", *AUTH_CODES),
     },
@@ -164,7 +172,7 @@ async def list_keys(
     principal: Admin,
     team: ManagedTeam,
     parts: TheParts,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    limit: Annotated[int, Query(ge=1, le=100, description="Keys on a page, at most.")] = 20,
     cursor: Annotated[str | None, Query(max_length=500, description="a page's `nextCursor`")] = None,
 ) -> Response:
     """Lists the keys of the asking key's own team; the operator's key may name another with `team`."""
@@ -181,11 +189,15 @@ async def list_keys(
     operation_id="getKey",
     summary="Get an API key",
     responses={
-        200: {"model": KeyShape, "description": "What is known of it."},
+        200: {
+            "model": KeyShape,
+            "description": "What is known of it.",
+            "content": {"application/json": {"example": _KNOWN}},
+        },
         **errors("INVALID_REQUEST", *AUTH_CODES, "NOT_FOUND"),
     },
 )
-async def get_key(principal: Admin, team: ManagedTeam, key_id: str, parts: TheParts) -> Response:
+async def get_key(principal: Admin, team: ManagedTeam, key_id: KeyId, parts: TheParts) -> Response:
     """Shows a key of the asking key's own team; the operator's key may name another with `team`."""
     return Json(key_view(_found(await parts.access.keys.get(team, key_id) if is_id(key_id) else None)))
 
@@ -203,7 +215,7 @@ async def get_key(principal: Admin, team: ManagedTeam, key_id: str, parts: ThePa
         **errors("INVALID_REQUEST", *AUTH_CODES, "NOT_FOUND"),
     },
 )
-async def revoke_key(principal: Admin, team: ManagedTeam, key_id: str, parts: TheParts) -> Response:
+async def revoke_key(principal: Admin, team: ManagedTeam, key_id: KeyId, parts: TheParts) -> Response:
     """Nobody gets in with the key any more: usually at once, and on no replica later than 20 seconds from now.
 
     A key may revoke itself. The operator's key may name another team with `team`; without it, other teams' keys are

@@ -79,18 +79,24 @@ def _answers(description: str, *examples: tuple[str, str]) -> dict[int | str, di
     }
 
 
+_ACTIVATED: Final = {
+    **_answers("It is active. Activating twice is no error.", ("ACTIVE", "Activated"), ("ACTIVE", "Already active")),
+    **_ERRORS,
+}
+
+
 @router.post(
     "/{orchestration_id}/activate",
     operation_id="activateOrchestration",
     summary="Activate an orchestration",
-    responses={
-        **_answers(
-            "It is active. Activating twice is no error.", ("ACTIVE", "Activated"), ("ACTIVE", "Already active")
-        ),
-        **_ERRORS,
-    },
+    responses=_ACTIVATED,
 )
-@router.patch("/{orchestration_id}/activate", include_in_schema=False)
+@router.patch(
+    "/{orchestration_id}/activate",
+    operation_id="activateOrchestrationByPatch",
+    summary="Activate an orchestration, for clients that send PATCH",
+    responses=_ACTIVATED,
+)
 async def activate(request: Request, principal: Writer, orchestration_id: OrchestrationId, parts: TheParts) -> Response:
     """Starts the tasks that are ready. No body is needed."""
     await refuse_body(request)

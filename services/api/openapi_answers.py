@@ -1,0 +1,90 @@
+"""What every answer in the OpenAPI document has in common: headers, the errors of any body, examples of shapes."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from services.api.responses import Json
+from services.api.routes.documented import errors, untimely
+from services.api.routes.examples import SHAPES
+
+_REF: Final = "#/components/headers/"
+_TEXT: Final = {"type": "string"}
+_NUMBER: Final = {"type": "integer", "minimum": 0}
+
+HEADERS: Final[Mapping[str, dict[str, Any]]] = {
+    "X-Request-ID": {
+        "description": "The request's own, or one that was made for it; it is in our logs.",
+        "required": True,
+        "schema": _TEXT,
+    },
+    "Retry-After": {"description": "Seconds to wait.", "required": True, "schema": _NUMBER, "example": 5},
+    "WWW-Authenticate": {"description": "`Bearer`", "required": True, "schema": _TEXT},
+    "Location": {"description": "Where it is, or will be.", "schema": _TEXT},
+    "RateLimit-Limit": {"description": "Requests of this key in a minute.", "schema": _NUMBER, "example": 600},
+    "RateLimit-Remaining": {"description": "Those that are left now.", "schema": _NUMBER, "example": 599},
+    "RateLimit-Reset": {"description": "Seconds until all are there again.", "schema": _NUMBER, "example": 1},
+    "RateLimit-Policy": {"description": "The limit.", "schema": _TEXT, "example": '"default";q=600;w=60'},
+    "RateLimit": {"description": "What is left of it.", "schema": _TEXT, "example": '"default";r=599;t=1'},
+}
+"""Those of `RateLimit` are absent where the operator has set no limit."""
+
+_LIMITS: Final = tuple(name for name in HEADERS if name.startswith("RateLimit"))
+
+
+def finish(document: dict[str, Any]) -> None:
+    """Add to each operation what none of the routes has to say by itself."""
+    document["components"]["headers"] = dict(HEADERS)
+    for path in document["paths"].values():
+        for method, operation in path.items():
+            _finish(method, operation)
+
+
+def _finish(method: str, operation: dict[str, Any]) -> None:
+    answers: dict[str, dict[str, Any]] = operation["responses"]
+    if method != "get":
+        for code, shape in {**errors("PAYLOAD_TOO_LARGE"), **untimely()}.items():
+            answers.setdefault(str(code), _as_json(shape))
+    for status, answer in answers.items():
+        if int(status) >= 400:
+            _only_json(answer)
+        _show(answer)
+        headers = _headers(status, answer, is_authenticated="security" in operation)
+        answer["headers"] = {name: {"$ref": _REF + name} for name in headers} | answer.get("headers", {})
+    operation["responses"] = dict(sorted(answers.items()))
+
+
+def _as_json(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """One of `errors`, as the framework would have written it."""
+    schema = {"$ref": f"#/components/schemas/{answer['model'].__name__}"}
+    return {
+        "description": answer["description"],
+        "content": {Json.media_type: {"schema": schema, **answer["content"][Json.media_type]}},
+    }
+
+
+def _only_json(answer: dict[str, Any]) -> None:
+    """Errors are JSON, also of routes that answer in another form."""
+    forms: dict[str, dict[str, Any]] = answer.get("content", {})
+    schemas = [form["schema"] for form in forms.values() if "schema" in form]
+    if schemas:
+        answer["content"] = {Json.media_type: {"schema": schemas[0], **forms.get(Json.media_type, {})}}
+
+
+def _show(answer: dict[str, Any]) -> None:
+    """An example of the shape, where the route has none of its own."""
+    form = answer.get("content", {}).get(Json.media_type, {})
+    shape = form.get("schema", {}).get("$ref", "").rpartition("/")[2]
+    if shape in SHAPES and "example" not in form and "examples" not in form:
+        form["example"] = SHAPES[shape]
+
+
+def _headers(status: str, answer: dict[str, Any], *, is_authenticated: bool) -> Iterator[str]:
+    yield "X-Request-ID"
+    if status in ("429", "503"):
+        yield "Retry-After"
+    if status == "401":
+        yield "WWW-Authenticate"
+    elif is_authenticated:
+        yield from _LIMITS
+    if status in ("201", "202") and "Retry-After" not in answer.get("headers", {}):
+        yield "Location"
