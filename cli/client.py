@@ -174,7 +174,8 @@ class Client:
         return UnreachableError(f"{self._url} answered {what}; is that the orchestrator's API?")
 
     def _unreachable(self, error: httpx.HTTPError, *, changes: bool = False) -> UnreachableError:
-        may_be_done = changes and not isinstance(error, _BEFORE_SENDING)
+        connected = not isinstance(error, _BEFORE_SENDING)
+        may_be_done = changes and connected
         unsure = "; what was asked for may still happen: look before you ask again" if may_be_done else ""
         if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
             return UnreachableError(f"no answer in time from the API at {self._url}{unsure}", may_be_done=may_be_done)
@@ -183,7 +184,8 @@ class Client:
             return UnreachableError(f"no answer from the API at {self._url}: {reason}{unsure}", may_be_done=True)
         return UnreachableError(
             f"cannot reach the API at {self._url}: {reason}; `orchestrator up` starts one on this machine, "
-            "--url or ORCHESTRATOR_URL names another"
+            "--url or ORCHESTRATOR_URL names another",
+            connected=connected,
         )
 
 

@@ -37,13 +37,15 @@ class UnreachableError(CliError):
 
     Args:
         may_be_done: the request may have arrived, so that what was asked for may still happen.
+        connected: there was somebody to ask.
     """
 
     exit_code = ExitCode.UNREACHABLE
 
-    def __init__(self, message: str, *, may_be_done: bool = False) -> None:
+    def __init__(self, message: str, *, may_be_done: bool = False, connected: bool = True) -> None:
         super().__init__(message)
         self.may_be_done = may_be_done
+        self.connected = connected
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,10 @@ class Pace:
     first_wait: float = 0.25
     longest_wait: float = 5.0
     stream_tries: int = 3
-    """So many streams in a row without a message: from then on by reads."""
+    """So many streams in a row without a message, from somebody who is there: from then on by reads."""
     poll_interval: float = 2.0
     polls: int = 15
-    """After so many reads the stream gets another try."""
+    """After one read, then two, four and at most so many, the stream gets another try."""
     patience: float = 120.0
     """Without any answer for that long, the API counts as gone."""
 
@@ -63,6 +63,10 @@ class _Follower:
         self._pace = pace
         self._failures = 0
         """Streams in a row that led nowhere."""
+        self._unanswered = 0
+        """Requests in a row that failed."""
+        self._rounds = 0
+        """Rows of reads since a stream was of use."""
         self._lost_at: float | None = None
         """Since when nothing answers."""
 
@@ -94,27 +98,31 @@ class _Follower:
                     # Within a commit some tasks are ahead of others, and what they wait for makes no sense.
                     if not whole_commit:
                         continue
-                    self._failures = 0
+                    self._failures = self._rounds = 0
                     snapshot = whole = replace(snapshot, messages=tuple(told))
                     told.clear()
                     yield whole
                     if whole.ended:
                         return
             if time.monotonic() - opened > _LONG_LIFE_SECONDS:
-                self._failures = 0
+                self._failures = self._rounds = 0
         except (UnreachableError, RefusedError) as exc:
             if _is_gone(exc):
                 yield whole.gone()
                 return
             failure = exc
             self._lost(failure)
+            if isinstance(exc, UnreachableError) and not exc.connected:
+                # A read would do no better; and the next stream can go on behind the last message.
+                self._failures -= 1
             yield replace(whole, note="the connection is lost, trying again", messages=())
         await asyncio.sleep(self._wait(failure))
 
     async def _by_reads(self, snapshot: Snapshot) -> AsyncGenerator[Snapshot, None]:
         """A row of reads, after which one more stream is tried."""
-        for _ in range(self._pace.polls):
-            wait = self._pace.poll_interval
+        self._failures = self._pace.stream_tries - 1
+        self._rounds += 1
+        for _ in range(min(2 ** (self._rounds - 1), self._pace.polls)):
             try:
                 # Without the sequence, the next stream starts from the state as it is then.
                 answer = await self._client.orchestration(self._id)
@@ -129,11 +137,11 @@ class _Follower:
                     raise
                 self._lost(exc)
                 yield replace(snapshot, note="the API does not answer, trying again", messages=())
-                wait = self._wait(exc)
+                await asyncio.sleep(self._wait(exc))
+                return
             if snapshot.ended:
                 return
-            await asyncio.sleep(wait)
-        self._failures = self._pace.stream_tries - 1
+            await asyncio.sleep(self._pace.poll_interval)
 
     async def _complete(self, snapshot: Snapshot) -> Snapshot:
         """The end as the API shows it to everybody, if it does so soon; what we saw is nearly as good."""
@@ -152,14 +160,16 @@ class _Follower:
 
     def _answered(self) -> None:
         self._lost_at = None
+        self._unanswered = 0
 
     def _lost(self, failure: CliError) -> None:
         """Raises the failure when there have been only such for too long."""
         self._lost_at = self._lost_at or time.monotonic()
+        self._unanswered += 1
         if time.monotonic() - self._lost_at > self._pace.patience:
             raise failure
 
     def _wait(self, failure: CliError | None) -> float:
         asked = failure.retry_after if isinstance(failure, RefusedError) else None
-        grown = self._pace.first_wait * 2.0 ** min(self._failures, 10)
+        grown = self._pace.first_wait * 2.0 ** min(max(self._failures, self._unanswered - 1), 10)
         return asked or min(grown, self._pace.longest_wait)

@@ -16,12 +16,12 @@ def moment(given: str | None, now: datetime) -> str | None:
     if given is None:
         return None
     ago = _AGO.fullmatch(given.strip())
-    if ago:
-        return (now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})).isoformat()
-    if not _DATE.match(given.strip()):
-        return given
     try:
+        if ago:
+            return (now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})).isoformat()
+        if not _DATE.match(given.strip()):
+            return given
         parsed = datetime.fromisoformat(given.strip())
-    except ValueError:
+    except (ValueError, OverflowError):
         return given
     return parsed.astimezone().isoformat() if parsed.tzinfo is None else given

@@ -130,7 +130,7 @@ def statistics(found: View) -> RenderableType:
             ("tasks", f"{found.get('totalTasks')}: {of}" if of else found.get("totalTasks")),
             ("progress", f"{found.get('progress')}%"),
             ("duration", _took(found.get("duration"))),
-            ("remaining", "not known" if left is None else f"about {_took(left)}"),
+            ("remaining", "not known" if left is None else _took(left or None)),
             ("cost", formats.cost(found.get("totalCost") or 0.0)),
         ]
     )

@@ -156,9 +156,9 @@ def error(status: int, code: str, message: str, **metadata: Any) -> JSONResponse
 
 
 @asynccontextmanager
-async def serving(api: FakeApi) -> AsyncIterator[FakeApi]:
-    """Serves it on a free port in this loop; the socket listens before anybody is told of it."""
-    listener = socket.create_server(("127.0.0.1", 0))
+async def serving(api: FakeApi, *, port: int = 0) -> AsyncIterator[FakeApi]:
+    """Serves it on a free port, or on this one, in this loop; the socket listens before anybody is told of it."""
+    listener = socket.create_server(("127.0.0.1", port))
     api.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     config = uvicorn.Config(api.app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)

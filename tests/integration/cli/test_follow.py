@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -12,7 +13,7 @@ from cli.follow import Pace, follow
 from cli.snapshot import Snapshot
 from tests.integration.cli.fake_api import KEY, FakeApi, error, serving
 from tests.support.eventually import eventually
-from tests.unit.cli.story import ID, all_completed, failed
+from tests.unit.cli.story import ID, all_completed, deleted, failed
 
 QUICK = Pace(first_wait=0.01, longest_wait=0.02, poll_interval=0.01, polls=3, patience=0.3)
 STREAM = ("GET", f"/api/orchestrations/{ID}/stream")
@@ -112,6 +113,51 @@ async def test_an_api_that_is_gone_for_a_while_is_waited_for(api: FakeApi, clien
     snapshots = await everything(follow(client, ID, patient), goes_and_comes)
     assert notes == ["the connection is lost, trying again"]
     assert snapshots[-1].view() == api.story[-1].view
+
+
+async def test_after_a_restart_of_the_api_it_goes_on_behind_the_last_message_without_a_read() -> None:
+    fake = FakeApi(all_completed())
+    fake.hold.clear()
+    told: list[Snapshot] = []
+    async with AsyncExitStack() as servers:
+        await servers.enter_async_context(serving(fake))
+        port = int(fake.url.rsplit(":", 1)[1])
+        async with Client(Access(fake.url, KEY)) as client:
+            pace = Pace(first_wait=0.01, longest_wait=0.05, stream_tries=1)
+            following = asyncio.create_task(everything(follow(client, ID, pace), told.append))
+            await eventually(lambda: fake.resumed_after == [None] and len(told) > 1)
+            await servers.aclose()
+            await eventually(lambda: told[-1].note is not None, timeout=20)
+            fake.hold.set()
+            async with serving(fake, port=port):
+                await following
+    assert told[-1].view() == fake.story[-1].view
+    assert fake.resumed_after[1] == str(fake.story[0].sequence)
+    assert fake.requests.count(READ) == 2, "one before the first stream, and one at the end"
+
+
+async def test_a_deleted_one_ends_it_as_the_stream_says(api: FakeApi, client: Client) -> None:
+    api.story = [*api.story[:4], deleted(api.story[3])]
+    end = (await seen(client))[-1]
+    assert (end.deleted, end.ended, end.succeeded) == (True, True, False)
+    assert api.requests.count(READ) == 1
+
+
+@pytest.mark.parametrize("by_reads", [False, True])
+async def test_one_that_is_found_no_more_was_deleted(api: FakeApi, client: Client, by_reads: bool) -> None:
+    api.per_stream, api.stream_status = 3, 503 if by_reads else 200
+
+    def goes(snapshot: Snapshot) -> None:
+        if api.requests.count(READ) > by_reads:
+            api.refuse = error(404, "ORCHESTRATION_NOT_FOUND", "there is no such orchestration")
+
+    assert (await everything(follow(client, ID, QUICK), goes))[-1].deleted
+
+
+async def test_the_messages_of_a_commit_are_told_together_and_once(api: FakeApi, client: Client) -> None:
+    api.per_stream = 4
+    told = [message for snapshot in await seen(client) for message in snapshot.messages]
+    assert told == [api.story[0].status_message, *(m for moment in api.story[1:] for m in moment.messages)]
 
 
 async def test_streams_that_are_always_cut_off_within_a_commit_are_given_up_for_reads(

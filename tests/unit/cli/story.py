@@ -1,7 +1,7 @@
 """Lives of orchestrations from real events, with what the API would answer and tell live at every moment of them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -104,6 +104,12 @@ def failed() -> list[Moment]:
             ),
         ]
     )
+
+
+def deleted(after: Moment) -> Moment:
+    """The moment in which it is gone."""
+    message = {"type": "orchestration_deleted", "data": {"id": ID, "status": "DELETED"}}
+    return replace(after, sequence=after.sequence + 10, messages=(message,))
 
 
 def _created() -> ev.OrchestrationCreated:

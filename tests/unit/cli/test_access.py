@@ -1,5 +1,9 @@
 """Where the address and the key come from, and that the key is never told."""
 
+import json
+import os
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -62,3 +66,31 @@ def test_an_address_with_credentials_is_refused_without_being_shown() -> None:
 )
 def test_it_knows_what_runs_on_this_machine(url: str, local: bool) -> None:
     assert Access(url, KEY).is_local is local
+
+
+def record(folder: Path, url: str, pid: int) -> Mapping[str, str]:
+    """A data folder as a running system leaves it, and the environment that names it."""
+    processes = {"api": {"pid": 1, "port": 1, "health_url": f"{url}/health/ready"}}
+    (folder / "processes.json").write_text(json.dumps({"pid": pid, "processes": processes}))
+    return {"ORCHESTRATOR_API_KEY": KEY, "ORCHESTRATOR_DATA_DIR": str(folder)}
+
+
+def test_a_system_that_runs_with_the_data_folder_is_asked_where_it_listens(tmp_path: Path) -> None:
+    environment = record(tmp_path, "http://127.0.0.1:4711", os.getpid())
+    assert find_access(None, environment).url == "http://127.0.0.1:4711"
+    assert find_access("http://127.0.0.1:1", environment).url == "http://127.0.0.1:1"
+
+
+def test_a_system_that_has_ended_is_not_asked(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    assert find_access(None, record(tmp_path, "http://127.0.0.1:4711", ended.pid)).url == "http://127.0.0.1:8080"
+    (tmp_path / "processes.json").write_text('{"pid": 1, "processes": {}}')
+    assert find_access(None, {"ORCHESTRATOR_API_KEY": KEY, "ORCHESTRATOR_DATA_DIR": str(tmp_path)}).url.endswith(
+        ":8080"
+    )
+
+
+def test_the_key_is_not_sent_to_another_machine_because_a_file_says_so(tmp_path: Path) -> None:
+    environment = record(tmp_path, "http://evil.example.com:80", os.getpid())
+    assert find_access(None, environment).url == "http://127.0.0.1:8080"

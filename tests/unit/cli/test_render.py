@@ -160,3 +160,53 @@ def test_a_refusal_of_one_field_says_it_once() -> None:
 
 def test_an_error_of_the_server_names_the_request() -> None:
     assert "request r1" in render.refusal(RefusedError(500, "INTERNAL_ERROR", "sorry", request_id="r1"))
+
+
+def paused(mode: str) -> Snapshot:
+    seen = snapshot(9)
+    changes = {"status": "PAUSED", "pause_mode": mode, "paused_at": None}
+    waiting = {**seen.tasks[2], "status": "PENDING", "waiting_for": "pause", "waiting_until": None}
+    view = {**seen.view(), "orchestration": {**seen.orchestration, **changes}, "tasks": [*seen.tasks[:2], waiting]}
+    return Snapshot.of(view, START)
+
+
+def test_a_pause_says_how_it_is_and_how_it_ends() -> None:
+    text = progress(paused("drain"))
+    assert "PAUSED" in text
+    assert "paused, agents at work may finish: `orchestrator resume 0b6c8c1e" in text
+    assert "Document rate limits waits because the orchestration is paused" in text
+    assert "may finish" not in progress(paused("stop"))
+
+
+def test_a_task_says_what_it_waits_for_and_until_when() -> None:
+    task = {**snapshot(9).tasks[2], "status": "PENDING", "waiting_for": "rate_limit"}
+    text = shown(tables.task({**task, "waiting_until": "2026-11-01T12:00:30Z"}, START))
+    assert "for the provider's rate limit, in 30.0s" in text
+
+
+def test_a_deleted_one_is_said_to_be_so() -> None:
+    assert "DELETED" in shown(render.closing(snapshot(9).gone(), START))
+
+
+def test_statistics_name_only_what_there_is() -> None:
+    text = shown(tables.statistics(snapshot(9).statistics))
+    assert "3: 2 completed, 1 " in text
+    assert "67%" in text
+    assert "failed" not in text
+
+
+def test_a_key_shows_whether_it_opens_anything() -> None:
+    expiries = (None, "2026-11-01T11:00:00Z", "2027-01-15T12:00:00Z")
+    items = [{"id": f"k{n}", "name": "ci", "team": "a", "expires_at": at} for n, at in enumerate(expiries)]
+    text = shown(tables.keys([*items, {"id": "k3", "revoked_at": "2026-11-01T11:00:00Z"}], START))
+    states = [line.split()[3 if "ci" in line else -2] for line in text.splitlines() if " k" in line]
+    assert states[:2] == ["valid", "expired"]
+    assert "until 2027-01-15" in text
+    assert "revoked" in text
+
+
+def test_a_delivery_shows_each_of_its_tries() -> None:
+    tries = [{"number": 2, "duration_ms": 120, "outcome": "rejected", "detail": "answered 500"}, {"number": 1}]
+    text = shown(tables.delivery({"id": "d1", "status": "FAILED", "host": "x.io", "attempts": tries}))
+    assert "answered 500" in text
+    assert "not known" in text

@@ -1,10 +1,11 @@
 """What live messages make of the picture of an orchestration."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from cli.snapshot import ENDS, Snapshot
 from shared.domain.events import OrchestrationStatus
-from tests.unit.cli.story import START, Moment, all_completed, failed
+from tests.unit.cli.story import START, Moment, all_completed, deleted, failed
 
 
 def folded(moments: list[Moment]) -> Snapshot:
@@ -94,3 +95,26 @@ def test_a_task_message_alone_does_not_turn_the_clock_back() -> None:
     at = moments[4].at + timedelta(seconds=3)
     task_only = snapshot.after(moments[5].messages[0], "60", at)
     assert task_only.elapsed(at) == snapshot.elapsed(at)
+
+
+def test_the_clock_runs_in_a_pause_only_until_the_last_agent_is_done() -> None:
+    active = folded(all_completed()[:5])
+    later = active.seen_at + timedelta(seconds=9)
+    paused = replace(active, orchestration={**active.orchestration, "status": "PAUSED", "paused_at": None})
+    assert paused.elapsed(later) == active.elapsed(later)
+    idle = replace(paused, orchestration={**paused.orchestration, "paused_at": "2026-11-01T12:00:05Z"})
+    assert idle.elapsed(later) == active.elapsed(active.seen_at)
+
+
+def test_a_deleted_one_has_ended_and_without_success() -> None:
+    moments = all_completed()
+    gone = folded([*moments[:4], deleted(moments[3])])
+    assert (gone.deleted, gone.ended, gone.succeeded) == (True, True, False)
+    assert folded(moments).gone().succeeded is False
+
+
+def test_tasks_are_in_the_order_of_the_api_also_after_it_was_changed() -> None:
+    snapshot = folded(all_completed()[:2])
+    last = {**snapshot.tasks[0], "order_index": 9}
+    moved = snapshot.after({"type": "task_updated", "task": last}, None, START)
+    assert [task["id"] for task in moved.tasks] == ["t2", "t3", "t1"]
