@@ -7,6 +7,7 @@ from services.api.responses import Json
 from services.api.routes.documented import errors, untimely
 from services.api.routes.examples import SHAPES
 
+_ERROR: Final = {"$ref": "#/components/schemas/ErrorShape"}
 _REF: Final = "#/components/headers/"
 _TEXT: Final = {"type": "string"}
 _NUMBER: Final = {"type": "integer", "minimum": 0}
@@ -33,10 +34,14 @@ _LIMITS: Final = tuple(name for name in HEADERS if name.startswith("RateLimit"))
 
 def finish(document: dict[str, Any]) -> None:
     """Add to each operation what none of the routes has to say by itself."""
-    document["components"]["headers"] = dict(HEADERS)
+    shared = document["components"]
+    shared["headers"] = dict(HEADERS)
+    shared["examples"] = {name: {"value": value} for name, value in sorted(SHAPES.items())}
+    shared["responses"] = {}
     for path in document["paths"].values():
         for method, operation in path.items():
             _finish(method, operation)
+            operation["responses"] = _told_once(operation["responses"], shared["responses"])
 
 
 def _finish(method: str, operation: dict[str, Any]) -> None:
@@ -50,16 +55,30 @@ def _finish(method: str, operation: dict[str, Any]) -> None:
         _show(answer)
         headers = _headers(status, answer, is_authenticated="security" in operation)
         answer["headers"] = {name: {"$ref": _REF + name} for name in headers} | answer.get("headers", {})
-    operation["responses"] = dict(sorted(answers.items()))
+
+
+def _told_once(answers: Mapping[str, dict[str, Any]], shared: dict[str, Any]) -> dict[str, Any]:
+    """The answers in order, with references to the errors, which are nearly the same everywhere.
+
+    An error goes by its status and codes; `shared` are those of the document.
+    """
+    told: dict[str, Any] = {}
+    for status, answer in sorted(answers.items()):
+        form = answer.get("content", {}).get(Json.media_type, {})
+        if form.get("schema") != _ERROR:
+            told[status] = answer
+            continue
+        name = ".".join((status, *sorted(form["examples"])))
+        while shared.setdefault(name, answer) != answer:  # the same errors with other headers
+            name += "_"
+        told[status] = {"$ref": f"#/components/responses/{name}"}
+    return told
 
 
 def _as_json(answer: Mapping[str, Any]) -> dict[str, Any]:
     """One of `errors`, as the framework would have written it."""
-    schema = {"$ref": f"#/components/schemas/{answer['model'].__name__}"}
-    return {
-        "description": answer["description"],
-        "content": {Json.media_type: {"schema": schema, **answer["content"][Json.media_type]}},
-    }
+    content = {Json.media_type: {"schema": _ERROR, **answer["content"][Json.media_type]}}
+    return {"description": answer["description"], "content": content}
 
 
 def _only_json(answer: dict[str, Any]) -> None:
@@ -75,7 +94,7 @@ def _show(answer: dict[str, Any]) -> None:
     form = answer.get("content", {}).get(Json.media_type, {})
     shape = form.get("schema", {}).get("$ref", "").rpartition("/")[2]
     if shape in SHAPES and "example" not in form and "examples" not in form:
-        form["example"] = SHAPES[shape]
+        form["examples"] = {"shown": {"$ref": f"#/components/examples/{shape}"}}
 
 
 def _headers(status: str, answer: dict[str, Any], *, is_authenticated: bool) -> Iterator[str]:

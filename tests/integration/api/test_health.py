@@ -64,9 +64,6 @@ async def test_the_openapi_document_describes_every_route(api: Running) -> None:
         if path.startswith("/api/orchestrations"):
             assert {"401", "403", "500", "503"} <= set(operation["responses"])
             assert operation["security"]
-        for status, answer in operation["responses"].items():
-            if status >= "400" and "content" in answer:
-                assert answer["content"]["application/json"]["examples"]
     create = document["paths"]["/api/orchestrations"]["post"]["requestBody"]["content"]["application/json"]
     assert create["schema"] == {"$ref": "#/components/schemas/CreateRequest"}
     response = await api.http.post("/api/orchestrations", json=create["example"])
@@ -83,5 +80,5 @@ async def test_every_reference_in_the_document_leads_somewhere(api: Running) -> 
             return own + [found for item in value.values() for found in references(item)]
         return [found for item in value for found in references(item)] if isinstance(value, list) else []
 
-    names = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    names = {f"#/components/{kind}/{name}" for kind, things in document["components"].items() for name in things}
     assert set(references(document)) <= names

@@ -16,6 +16,16 @@ from services.api.responses import OrchestrationShape, StatisticsShape, TaskShap
 from services.api.routes.examples import SHAPES
 from shared.domain.errors import HTTP_STATUS
 
+DOCUMENT = document(make_app(cast(Parts, None)))
+
+
+def resolved(content: dict[str, Any]) -> dict[str, Any]:
+    """What it refers to, if it is a reference."""
+    found: Any = DOCUMENT
+    for part in content.get("$ref", "#").split("/")[1:]:
+        found = found[part]
+    return found if "$ref" in content else content
+
 
 @dataclass(frozen=True)
 class Operation:
@@ -25,8 +35,7 @@ class Operation:
 
     @property
     def answers(self) -> dict[str, dict[str, Any]]:
-        answers: dict[str, dict[str, Any]] = self.content["responses"]
-        return answers
+        return {status: resolved(answer) for status, answer in self.content["responses"].items()}
 
     @property
     def is_public(self) -> bool:
@@ -36,7 +45,6 @@ class Operation:
         return f"{self.method} {self.path}"
 
 
-DOCUMENT = document(make_app(cast(Parts, None)))
 OPERATIONS = [
     Operation(path, method, content)
     for path, methods in DOCUMENT["paths"].items()
@@ -49,7 +57,7 @@ every_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=str)
 def examples_in(answer: dict[str, Any]) -> Iterator[Any]:
     for form in answer.get("content", {}).values():
         yield from ([form["example"]] if "example" in form else [])
-        yield from (example["value"] for example in form.get("examples", {}).values())
+        yield from (resolved(example)["value"] for example in form.get("examples", {}).values())
 
 
 @every_operation
