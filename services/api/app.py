@@ -1,5 +1,6 @@
 """The api's composition: what is opened here is closed here."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -69,6 +70,8 @@ from shared.system import RandomIds, SystemClock
 _MAX_BODY: Final = 1024 * 1024
 _READ_LOG_SECONDS: Final = 5.0
 """A request gives up on the log by then, and is answered 503."""
+
+_CHECK_SECONDS: Final = 2.0
 
 
 @asynccontextmanager
@@ -167,9 +170,9 @@ def make_app(parts: Parts) -> FastAPI:
 def _database_check(pool: Pool) -> Callable[[], Awaitable[Check]]:
     async def check() -> Check:
         try:
-            async with pool.connection(timeout=2) as connection:
+            async with asyncio.timeout(_CHECK_SECONDS), pool.connection() as connection:
                 at_head = await is_at_head(connection)
-        except psycopg.Error as exc:
+        except (psycopg.Error, TimeoutError) as exc:
             return Check(False, f"does not answer ({type(exc).__name__})")
         return Check(at_head, "" if at_head else "the schema is older than this release")
 

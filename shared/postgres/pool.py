@@ -1,5 +1,6 @@
 """Connections to Postgres: a pool for many short transactions, single ones for work of its own, and one retry."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Final, TypeVar
@@ -15,6 +16,10 @@ T = TypeVar("T")
 
 STATEMENT_TIMEOUT: Final = timedelta(seconds=15)
 LOCK_TIMEOUT: Final = timedelta(seconds=5)
+GIVE_UP: Final = timedelta(seconds=20)
+"""The server ends what takes too long by itself. One that stands still does not, and no transaction waits longer for
+it than this, and ten seconds more in which its connection is given up.
+"""
 IDLE_IN_TRANSACTION: Final = timedelta(seconds=30)
 """A process that hangs in a transaction must not hold its locks for ever; the session ends."""
 
@@ -27,6 +32,10 @@ _LINK: Final = {
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
 }
+
+
+class DatabaseStalledError(psycopg.OperationalError):
+    """The server took the connection but does not answer; what a commit led to is unknown."""
 
 
 def connection_string(
@@ -80,7 +89,9 @@ def make_pool(
     )
 
 
-async def transact(pool: Pool, work: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:
+async def transact(
+    pool: Pool, work: Callable[[AsyncConnection[Any]], Awaitable[T]], *, give_up: timedelta = GIVE_UP
+) -> T:
     """`work` in one transaction, once more if the connection broke: each pooled one fails once when Postgres dies.
 
     The outcome of a commit whose connection broke is unknown, so `work` must be harmless to repeat.
@@ -89,13 +100,16 @@ async def transact(pool: Pool, work: Callable[[AsyncConnection[Any]], Awaitable[
         psycopg.OperationalError: the database is away, or overloaded.
     """
     try:
-        return await _once(pool, work)
-    except (PoolTimeout, TooManyRequests, QueryCanceled, LockNotAvailable):
+        return await _once(pool, work, give_up)
+    except (PoolTimeout, TooManyRequests, QueryCanceled, LockNotAvailable, DatabaseStalledError):
         raise  # to ask again at once would only add to the load
     except psycopg.OperationalError:
-        return await _once(pool, work)
+        return await _once(pool, work, give_up)
 
 
-async def _once(pool: Pool, work: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:
-    async with pool.connection() as connection:
-        return await work(connection)
+async def _once(pool: Pool, work: Callable[[AsyncConnection[Any]], Awaitable[T]], give_up: timedelta) -> T:
+    try:
+        async with asyncio.timeout(give_up.total_seconds()), pool.connection() as connection:
+            return await work(connection)
+    except TimeoutError as exc:
+        raise DatabaseStalledError("the database stands still") from exc

@@ -1,5 +1,7 @@
 """Connections: limits that hold, and one retry where a connection broke."""
 
+import os
+import signal
 from datetime import timedelta
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
 
-from shared.postgres.pool import connection_string, make_pool, transact
+from shared.postgres.pool import DatabaseStalledError, connection_string, make_pool, transact
 
 
 async def test_time_limits_and_name_are_set(database_url: str) -> None:
@@ -75,6 +77,25 @@ async def test_a_statement_that_takes_too_long_is_not_tried_again(database_url: 
         with pytest.raises(psycopg.errors.QueryCanceled):
             await transact(pool, work)
     assert tries == 1
+
+
+async def test_a_server_that_stands_still_is_given_up_and_not_asked_again(database_url: str) -> None:
+    stopped: list[int] = []
+
+    async def work(connection: AsyncConnection[Any]) -> None:
+        stopped.append(connection.info.backend_pid)
+        os.kill(stopped[-1], signal.SIGSTOP)
+        await connection.execute("SELECT 1")
+
+    async with make_pool(database_url, name="still", max_size=1) as pool:
+        try:
+            with pytest.raises(DatabaseStalledError):
+                await transact(pool, work, give_up=timedelta(milliseconds=300))
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+        assert len(stopped) == 1
+        await transact(pool, ping)
 
 
 async def test_who_gets_no_connection_in_time_is_told_so(database_url: str) -> None:
