@@ -101,10 +101,11 @@ class CursorV1:
         agent = await self._agent(agent_id)
         if agent.get("latestRunId") in (None, after_run):
             return None
-        snapshot = await self._with_latest_run(agent, _repository(agent))
-        # A person may have told the agent more in the meantime: that run is not ours.
-        is_older = snapshot.created_at is not None and snapshot.created_at < since
-        return None if is_older else snapshot
+        run = await self._run(agent_id, answers.identifier(agent, "latestRunId"))
+        # A person may have told the agent more in the meantime: that run is not ours. The agent is older in any case.
+        created_at = answers.optional_time(run, "createdAt")
+        is_older = created_at is not None and created_at < since
+        return None if is_older else _snapshot(agent, run, _repository(agent))
 
     async def delete(self, agent_id: str) -> None:
         with gone_is_fine():

@@ -119,7 +119,8 @@ async def test_a_refusal_tells_whether_this_agent_can_go_on(
 async def test_on_v1_another_latest_run_is_the_trace(
     latest: str | None, after: str | None, created: str, found: bool
 ) -> None:
-    agent = v1_agent(latestRunId=latest, createdAt="?")
+    """It is the run's age that counts: the agent itself was there before, however new its run is."""
+    agent = v1_agent(latestRunId=latest, createdAt="2026-11-05T08:00:00Z")
     script = Script(answer(agent), answer(v1_run(id=NEXT, status="FINISHED", createdAt=created)))
 
     snapshot = await provider("v1", script).find_follow_up(AGENT_ID, GO_ON, after_run=after, since=SINCE)
