@@ -1,7 +1,8 @@
 """When a schedule comes due: a cron line of six fields in a time zone."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import islice, takewhile
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -9,7 +10,8 @@ from cronsim import CronSim
 
 from shared.domain.events import Schedule
 
-_MOST_SKIPPED: Final = 100_000
+_NEAR: Final = timedelta(hours=1)
+_MOST_COUNTED: Final = 1000
 
 
 def next_time(schedule: Schedule, after: datetime) -> datetime | None:
@@ -22,15 +24,23 @@ def next_time(schedule: Schedule, after: datetime) -> datetime | None:
 
 
 def last_time(schedule: Schedule, after: datetime, now: datetime) -> tuple[datetime, int] | None:
-    """The last time behind `after` that is not later than `now`, and how many lie between; None if there is none."""
-    found: datetime | None = None
-    skipped = -1
-    for time in _times(schedule, after):
-        if time > now or skipped >= _MOST_SKIPPED:
-            break
-        found = time
-        skipped += 1
-    return (found, skipped) if found else None
+    """The last time behind `after` that is not later than `now`, and how many lie between; None if there is none.
+
+    More than a thousand are not counted.
+    """
+    # What comes due every second and was missed for a year is not gone through second by second.
+    last = _last(schedule, max(after, now - _NEAR), now) or _last(schedule, after, now)
+    if last is None:
+        return None
+    between = takewhile(lambda time: time < last, _times(schedule, after))
+    return last, sum(1 for _ in islice(between, _MOST_COUNTED))
+
+
+def _last(schedule: Schedule, after: datetime, now: datetime) -> datetime | None:
+    last = None
+    for time in takewhile(lambda time: time <= now, _times(schedule, after)):
+        last = time
+    return last
 
 
 def _times(schedule: Schedule, after: datetime) -> Iterator[datetime]:

@@ -53,8 +53,11 @@ def test_of_the_times_that_were_missed_only_the_last_counts() -> None:
     assert last_time(schedule, at("2026-11-01T00:00"), at("2026-11-01T00:59:59")) is None
 
 
-def test_a_schedule_of_every_second_that_was_long_away_is_caught_up_with_in_bounded_time() -> None:
+def test_a_schedule_of_every_second_that_was_long_away_goes_on_from_now() -> None:
     now = at("2026-11-01T00:00")
-    found = last_time(Schedule(cron="* * * * * *"), now - timedelta(days=3650), now)
-    assert found is not None
-    assert found[0] <= now
+    assert last_time(Schedule(cron="* * * * * *"), now - timedelta(days=3650), now) == (now, 1000)
+
+
+def test_a_schedule_that_last_came_due_days_ago_is_not_forgotten() -> None:
+    monthly = Schedule(cron="0 0 0 1 * *")
+    assert last_time(monthly, at("2026-08-15T00:00"), at("2026-11-20T00:00")) == (at("2026-11-01T00:00"), 2)

@@ -1,6 +1,6 @@
 """The queue of a team over HTTP: what waits and why, holding it, and what could not be handled."""
 
-import asyncio
+from functools import partial
 
 import orjson
 import pytest
@@ -20,6 +20,11 @@ async def park(api: Running, data: bytes, *, stream: str = QUEUE, subject: str =
     """As a consumer does with what it cannot handle."""
     headers = {"Dead-Subject": subject, "Dead-Reason": "it could not be handled"}
     await api.runtime.nc.jetstream().publish(dead_subject(stream, "consumer"), data, headers=headers)
+
+
+def _shows(holds: QueueHolds, held: bool) -> bool:
+    """Whether a launcher's copy has heard of it."""
+    return holds.is_held("default") is held
 
 
 async def parked(api: Running) -> int:
@@ -66,8 +71,7 @@ async def test_a_hold_reaches_every_launcher_and_is_lifted_again(shared_api: Run
                 {"id": "default", "status": status, "message": message},
             )
             assert (await shared_api.http.get("/api/queue/stats")).json()["held"] is held
-            while holds.is_held("default") is not held:
-                await asyncio.sleep(0.01)  # the copy is milliseconds behind; the test's time limit ends the wait
+            await eventually(partial(_shows, holds, held))
         assert not holds.is_held("others")
 
 

@@ -139,6 +139,11 @@ SAID: list[tuple[OrchestrationEvent, str, str]] = [
     ),
     (ev.AttemptWaiting(**OF_A, reason="slot"), "info", "Task a: attempt 1 waits for a free slot"),
     (
+        ev.AttemptWaiting(**OF_A, reason="pause"),
+        "info",
+        "Task a: attempt 1 waits for the team's queue to be resumed",
+    ),
+    (
         ev.AttemptWaiting(**OF_A, reason="rate_limit"),
         "info",
         "Task a: attempt 1 waits for the rate limit of the provider",

@@ -45,7 +45,8 @@ async def test_another_team_s_hold_is_no_matter() -> None:
         assert (await one.attempt()).phase is Phase.CREATED
 
 
-async def test_what_waits_for_a_slot_after_a_hold_says_so() -> None:
+async def test_what_waits_for_a_slot_after_a_hold_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.dispatcher.launcher._SLOT_WAIT_SECONDS", 0.01)
     async with world(slots=0) as one:
         held = {TEAM}
         await one.create()
@@ -53,7 +54,6 @@ async def test_what_waits_for_a_slot_after_a_hold_says_so() -> None:
         with pytest.raises(Later):
             await one.launch()
         held.clear()
-        one.launcher = replace(one.launcher, slots=one.slots)
         with pytest.raises(Later):
             await one.launch()
         assert await reason(one) == "slot"
