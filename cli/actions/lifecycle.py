@@ -1,12 +1,11 @@
 """The life of an orchestration: activate, pause, resume, cancel, change, delete."""
 
 import asyncio
-import sys
 import time
 
-from cli import formats, paths, tables
+from cli import paths, tables
 from cli.client import Answer, Client, View
-from cli.errors import ExitCode, RefusedError, UnreachableError, UsageError
+from cli.errors import ExitCode, RefusedError, UnreachableError
 from cli.output import plain_line, print_json, show, show_action
 
 _GONE_SECONDS = 600.0
@@ -43,10 +42,8 @@ async def update(client: Client, orchestration_id: str, changes: View, *, as_jso
     return show(answer.body, as_json=as_json, picture=lambda: tables.orchestration(answer.body))
 
 
-async def delete(client: Client, orchestration_id: str, *, yes: bool, wait: bool, as_json: bool) -> int:
+async def delete(client: Client, orchestration_id: str, *, wait: bool, as_json: bool) -> int:
     """Cancels what runs, then removes it; with `wait`, comes back when it is gone."""
-    if not yes:
-        await _confirm(client, orchestration_id)
     answer = await client.ask("DELETE", paths.orchestration(orchestration_id))
     if wait and answer.status == 202:
         answer = await _until_gone(client, orchestration_id)
@@ -57,17 +54,6 @@ async def delete(client: Client, orchestration_id: str, *, yes: bool, wait: bool
     else:
         plain_line(f"{orchestration_id}: Deleted")
     return ExitCode.FINE
-
-
-async def _confirm(client: Client, orchestration_id: str) -> None:
-    if not sys.stdin.isatty():
-        raise UsageError("deleting asks first, and there is nobody to ask: --yes says that it is meant")
-    found = (await client.orchestration(orchestration_id)).body["orchestration"]
-    name = formats.clean(found.get("name") or orchestration_id)
-    sys.stderr.write(f"Delete {name} ({formats.clean(found.get('status'))}), with all that runs of it? [y/N] ")
-    sys.stderr.flush()
-    if (await asyncio.to_thread(sys.stdin.readline)).strip().lower() not in ("y", "yes"):
-        raise UsageError("nothing was deleted")
 
 
 async def _until_gone(client: Client, orchestration_id: str) -> Answer:

@@ -1,5 +1,6 @@
 """`activate`, `pause`, `resume`, `cancel`, `patch`, `delete`."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -104,4 +105,19 @@ def delete(
     """Cancel what runs of an orchestration, then remove it."""
     from cli.actions import lifecycle
 
-    call(url, lambda client: lifecycle.delete(client, orchestration_id, yes=yes, wait=wait, as_json=as_json))
+    if not yes:
+        _confirm(orchestration_id)
+    call(url, lambda client: lifecycle.delete(client, orchestration_id, wait=wait, as_json=as_json))
+
+
+def _confirm(orchestration_id: str) -> None:
+    """Asks before anything is begun that an interruption would have to undo."""
+    if not sys.stdin.isatty():
+        raise typer.BadParameter("deleting asks first, and there is nobody to ask: --yes says that it is meant")
+    try:
+        meant = typer.confirm(f"Delete {orchestration_id}, and stop all that runs of it?", err=True)
+    except typer.Abort:
+        raise typer.Exit(130) from None
+    if not meant:
+        typer.echo("orchestrator: nothing was deleted", err=True)
+        raise typer.Exit(2)

@@ -75,7 +75,8 @@ def stats(orchestration_id: Id, at: At = None, as_json: Json = False, url: Url =
 def watch(orchestration_id: Id, as_json: Json = False, url: Url = None) -> None:
     """Follow an orchestration to its end.
 
-    Restarts of the API are waited for; nothing is left out. --json prints its live messages, one a line: first `status` with everything, then every change.
+    Restarts of the API are waited for; nothing is left out. --json prints its live messages, one a line: first
+    `status` with everything, then every change.
     """
     from cli.actions.watching import watch
 

@@ -60,13 +60,15 @@ async def test_from_creation_over_every_change_to_deletion(api: Running) -> None
     assert (await good(api, "activate", one))["status"] == "ACTIVE"
     assert (await good(api, "pause", one, "--drain"))["message"] == "Paused"
     assert (await good(api, "resume", one))["message"] == "Resumed"
-    assert [
-        item["id"] for item in (await good(api, "list", "--tag", "a", "-q", "three", "--since", "1h"))["items"]
-    ] == [one]
-    events = (await good(api, "events", one))["items"]
-    past = await good(api, "show", one, "--at", str(events[0]["sequence"]))
+    listed, events, stats = await asyncio.gather(
+        good(api, "list", "--tag", "a", "-q", "three", "--since", "1h"),
+        good(api, "events", one),
+        good(api, "stats", one),
+    )
+    assert [item["id"] for item in listed["items"]] == [one]
+    assert stats["totalTasks"] == 3
+    past = await good(api, "show", one, "--at", str(events["items"][0]["sequence"]))
     assert len(past["tasks"]) == 2
-    assert (await good(api, "stats", one))["totalTasks"] == 3
     deleted = await orchestrator(api, "delete", one, "--yes", "--wait")
     assert (deleted.code, deleted.out) == (0, f"{one}: Deleted\n")
     gone = await orchestrator(api, "show", one)
@@ -78,9 +80,8 @@ async def test_from_creation_over_every_change_to_deletion(api: Running) -> None
 
 async def test_a_watch_and_a_log_go_on_to_the_end(api: Running) -> None:
     one = (await good(api, "run", "-", stdin=TWO))["orchestration"]["id"]
-    settings = {"ORCHESTRATOR_URL": api.url, "ORCHESTRATOR_API_KEY": KEY}
-    watching = await start(None, "watch", one, "--json", **settings)
-    reading = await start(None, "logs", one, "--follow", **settings)
+    watching = await start(None, "watch", one, "--json", ORCHESTRATOR_URL=api.url, ORCHESTRATOR_API_KEY=KEY)
+    reading = await start(None, "logs", one, "--follow", ORCHESTRATOR_URL=api.url, ORCHESTRATOR_API_KEY=KEY)
     assert watching.stdout is not None
     assert reading.stdout is not None
     async with asyncio.timeout(40):

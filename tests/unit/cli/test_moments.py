@@ -26,7 +26,8 @@ def test_a_while_ago_and_times_without_a_zone_become_exact(given: str, meant: da
 
 
 @pytest.mark.parametrize(
-    "given", ["4711", "2026-11-01T08:30:00Z", "4711,2026-11-01T08:30:00Z", "2026-13-01", "yesterday", "9999999h", "999999w", ""]
+    "given",
+    ["4711", "2026-11-01T08:30:00Z", "4711,2026-11-01T08:30:00Z", "2026-13-01", "yesterday", "9999999h", "999999w", ""],
 )
 def test_anything_else_is_for_the_api_to_say(given: str) -> None:
     assert moment(given, NOW) == given

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -316,6 +317,16 @@ def test_a_delete_waits_until_it_is_gone(api: StubApi) -> None:
     )
     assert "to be deleted once its agents have stopped" in orchestrator(api, "delete", ID, "--yes").out
     assert orchestrator(api, "delete", ID, "--yes", "--wait").out == f"{ID}: Deleted\n"
+
+
+@pytest.mark.parametrize(("said", "code", "deletes"), [("y\n", 0, 1), ("n\n", 2, 0), ("\n", 2, 0), ("", 130, 0)])
+def test_a_delete_asks_a_person_first(
+    api: StubApi, monkeypatch: pytest.MonkeyPatch, said: str, code: int, deletes: int
+) -> None:
+    monkeypatch.setattr("cli.commands.lifecycle.sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
+    ended = orchestrator(api, "delete", ID, stdin=said)
+    assert (ended.code, len(api.asked)) == (code, deletes)
+    assert f"Delete {ID}, and stop all that runs of it?" in ended.err
 
 
 def test_a_refusal_names_code_message_and_field(api: StubApi) -> None:
