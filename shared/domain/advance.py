@@ -108,7 +108,9 @@ def revive(draft: Draft) -> None:
     lost = {t.task_id for t in draft.state.tasks.values() if t.status in LOST} - given_up
     for task in list(draft.state.tasks.values()):
         if task.task_id in given_up and not _depends_on(draft.state, task, lost):
-            draft.emit(ev.TaskReset(task_id=task.task_id, reason="REVIVED"))
+            agent = task.follow_up
+            again = agent if agent and not task.has_deleted(agent.agent_id) else None
+            draft.emit(ev.TaskReset(task_id=task.task_id, reason="REVIVED", continues=again))
 
 
 def _depends_on(state: Orchestration, task: Task, others: set[str]) -> bool:

@@ -68,9 +68,9 @@ def reject(draft: Draft, command: cmd.RejectAttempt) -> None:
     if attempt.phase is not Phase.STARTED:
         return
     if _is_no_failure(attempt):
-        is_gone = command.failure.code == AGENT_GONE and _goes_on_where_it_was(attempt)
+        is_gone = command.failure.code == AGENT_GONE and _goes_on_where_it_was(task, attempt)
         _end_stopped(draft, task, attempt, None if is_gone else attempt.continues)
-    elif command.failure.code == AGENT_GONE and attempt.stop_reason is None and _goes_on_where_it_was(attempt):
+    elif command.failure.code == AGENT_GONE and attempt.stop_reason is None and _goes_on_where_it_was(task, attempt):
         # It was to go on where it had been stopped: another agent begins anew, and nothing was tried yet.
         draft.emit(ev.AttemptWithdrawn(task_id=task.task_id, attempt_id=attempt.attempt_id, reason="AGENT_GONE"))
         settle(draft)
@@ -78,9 +78,9 @@ def reject(draft: Draft, command: cmd.RejectAttempt) -> None:
         _fail(draft, task, attempt, command.failure)
 
 
-def _goes_on_where_it_was(attempt: Attempt) -> bool:
-    """It was to continue an agent with nothing new to tell it, so that another one can take its place."""
-    return attempt.continues is not None and attempt.continues.prompt is None
+def _goes_on_where_it_was(task: Task, attempt: Attempt) -> bool:
+    """It was to continue an agent with the task as it is described, so that another one can take its place."""
+    return attempt.continues is not None and task.follow_up is None
 
 
 def observe(draft: Draft, command: cmd.ObserveAgent) -> None:
@@ -127,7 +127,7 @@ def _end(draft: Draft, task: Task, attempt: Attempt, seen: cmd.ObserveAgent) -> 
     if _has_finished(attempt, seen) and missing is None:
         _complete(draft, task, attempt, seen)
     elif _is_no_failure(attempt):
-        _end_stopped(draft, task, attempt, _continuation(attempt, seen), seen)
+        _end_stopped(draft, task, attempt, _continuation(task, attempt, seen), seen)
     elif _has_finished(attempt, seen) and missing is not None:
         _fail(draft, task, attempt, missing, seen)
     else:
@@ -205,11 +205,11 @@ def _any_failed(draft: Draft) -> bool:
     return any(task.status is TaskStatus.FAILED for task in draft.state.tasks.values())
 
 
-def _continuation(attempt: Attempt, seen: cmd.ObserveAgent) -> ev.Continuation | None:
-    """The agent, if it is in a state in which it can go on."""
+def _continuation(task: Task, attempt: Attempt, seen: cmd.ObserveAgent) -> ev.Continuation | None:
+    """The agent, if it is in a state in which it can go on. If not, what the user told it must not be forgotten."""
     is_there = seen.status in (AgentStatus.STOPPED, AgentStatus.FINISHED)
     if not is_there or attempt.agent_id is None or attempt.api_version is None:
-        return None
+        return task.follow_up
     return ev.Continuation(agent_id=attempt.agent_id, api_version=attempt.api_version, run_id=attempt.run_id)
 
 
@@ -252,7 +252,8 @@ def _fail(
     if failure.retryable and task.retry_count < task.spec.max_retries:
         retry = task.retry_count + 1
         due_at = draft.now + draft.deciding.policy.delay(retry, draft.deciding.jitter)
-        draft.emit(ev.TaskRetryScheduled(task_id=task.task_id, retry_count=retry, due_at=due_at))
+        again = draft.task(task.task_id).follow_up
+        draft.emit(ev.TaskRetryScheduled(task_id=task.task_id, retry_count=retry, due_at=due_at, continues=again))
     else:
         draft.emit(ev.TaskFailed(task_id=task.task_id, failure=failure))
         give_up_others(draft)
@@ -301,11 +302,18 @@ def delete_agent(draft: Draft, command: cmd.DeleteAgent) -> None:
         raise Refusal("AGENT_NOT_FOUND", "the attempt has no agent")
     if task.current is not None and attempt.agent_id in _agents_of(task.current):
         raise illegal("the agent is at work, or about to go on: stop it, or pause, first", "ALREADY_ACTIVE")
-    if not any(other.agent_deletion for other in task.attempts if other.agent_id == attempt.agent_id):
+    if task.continuation and task.continuation.agent_id == attempt.agent_id and _has_words(task, task.continuation):
+        raise illegal("the agent is about to go on with a follow-up: skip the task first", "ALREADY_ACTIVE")
+    if not task.has_deleted(attempt.agent_id):
         requested = ev.AgentDeleteRequested(
             task_id=task.task_id, attempt_id=attempt.attempt_id, agent_id=attempt.agent_id
         )
         draft.emit(requested)
+
+
+def _has_words(task: Task, agent: ev.Continuation) -> bool:
+    """The agent is to go on with what the user told it, which no other one could."""
+    return agent.prompt is not None or task.follow_up is not None
 
 
 def _agents_of(attempt: Attempt) -> tuple[str | None, str | None]:

@@ -287,12 +287,16 @@ class AttemptFailed(Event):
 
 
 class TaskRetryScheduled(Event):
-    """The task goes back to PENDING and is queued again at `due_at`; `retry_count` includes this retry."""
+    """The task goes back to PENDING and is queued again at `due_at`; `retry_count` includes this retry.
+
+    `continues` names the agent that is told the same again, where what failed is a follow-up of the user.
+    """
 
     type: ClassVar[str] = "task.retry_scheduled"
     task_id: str
     retry_count: int
     due_at: datetime
+    continues: Continuation | None = None
 
 
 class TaskCompleted(Event):

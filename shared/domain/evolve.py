@@ -180,7 +180,8 @@ def _of_task(task: Task, event: _OfTask, at: datetime) -> Task:
         case ev.TaskSkipped():
             return replace(_without_attempt(task, at), status=TaskStatus.SKIPPED, failure=None, failed_at=None)
         case ev.TaskRetryScheduled():
-            return replace(task, status=TaskStatus.PENDING, retry_count=event.retry_count, retry_at=event.due_at)
+            again = replace(task, status=TaskStatus.PENDING, retry_count=event.retry_count, retry_at=event.due_at)
+            return replace(again, continuation=event.continues)
         case ev.TaskFailed():
             return replace(task, status=TaskStatus.FAILED, failure=event.failure, failed_at=at)
         case ev.TaskCancelled():

@@ -124,6 +124,28 @@ class Task:
         return self.attempts[-1] if self.attempts and self.attempts[-1].is_active else None
 
     @property
+    def follow_up(self) -> Continuation | None:
+        """The agent with the words of the user that the newest attempt works on, also where it was stopped since and
+        only goes on; None where it works on the task as it is described."""
+        for attempt in reversed(self.attempts):
+            agent = attempt.continues
+            if agent is None:
+                return None
+            if agent.prompt is not None:
+                return agent.model_copy(update={"run_id": self.latest_run(agent.agent_id) or agent.run_id})
+        return None
+
+    def latest_run(self, agent_id: str) -> str | None:
+        """The newest run of the agent. Its newest attempt may have ended before it had one; the run before that must
+        not pass for its own."""
+        runs = (attempt.run_id for attempt in reversed(self.attempts) if attempt.agent_id == agent_id)
+        return next((run for run in runs if run), None)
+
+    def has_deleted(self, agent_id: str) -> bool:
+        """The agent does not exist any more, or is about to be deleted."""
+        return any(attempt.agent_deletion for attempt in self.attempts if attempt.agent_id == agent_id)
+
+    @property
     def cost(self) -> float:
         """Dollars over all attempts."""
         return sum(attempt.cost for attempt in self.attempts)

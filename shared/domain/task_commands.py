@@ -59,7 +59,9 @@ def retry(draft: Draft, task_id: str) -> None:
     _refuse_while_cancelling(draft)
     match task.status:
         case TaskStatus.FAILED:
-            _run_again(draft, task, "RETRY")
+            if task.follow_up is not None and task.has_deleted(task.follow_up.agent_id):
+                raise illegal("the agent that was told to go on has been deleted: restart the task to begin anew")
+            _run_again(draft, task, "RETRY", task.follow_up)
         case TaskStatus.COMPLETED:
             raise illegal("the task is COMPLETED: restart it to do it once more", "ALREADY_COMPLETED")
         case TaskStatus.PROCESSING:
@@ -117,11 +119,9 @@ def follow_up(draft: Draft, command: cmd.FollowUp) -> None:
 def _continuation(task: Task, attempt: Attempt, prompt: str) -> ev.Continuation:
     if not attempt.has_had_agent or attempt.agent_id is None or attempt.api_version is None:
         raise Refusal("AGENT_NOT_FOUND", "the attempt had no agent")
-    of_agent = [other for other in task.attempts if other.agent_id == attempt.agent_id]
-    if any(other.agent_deletion for other in of_agent):
+    if task.has_deleted(attempt.agent_id):
         raise Refusal("AGENT_NOT_FOUND", "the agent has been deleted")
-    # The latest one may have ended before it had a run; without the run before it, that would pass for its own.
-    run_id = next((other.run_id for other in reversed(of_agent) if other.run_id), None)
+    run_id = task.latest_run(attempt.agent_id)
     return ev.Continuation(agent_id=attempt.agent_id, api_version=attempt.api_version, run_id=run_id, prompt=prompt)
 
 

@@ -29,7 +29,10 @@ from tests.support.orchestrations import (
     reject,
     restart,
     resumed,
+    retry,
+    retry_scheduled,
     running,
+    skip,
     start,
     started,
     status_changed,
@@ -133,6 +136,87 @@ def test_an_agent_that_cannot_be_told_any_more_fails_the_task() -> None:
 def test_a_follow_up_that_the_provider_may_take_later_is_tried_again() -> None:
     then = going().when(reject("a", 2, OVERLOADED), at=after(40)).then(ev.AttemptFailed, ev.TaskRetryScheduled)
     assert then.task("a").retry_count == 1
+
+
+def at_it() -> Given:
+    """The agent is at work on what it was told."""
+    return going().when(record("a", 2, AgentStatus.RUNNING, agent_id=agent_id("a"))).outcome
+
+
+AGAIN = TOLD.model_copy(update={"run_id": "run-a-2"})
+"""The same words for the same agent, behind the run in which it failed."""
+
+
+def test_a_follow_up_that_failed_is_told_the_same_agent_again() -> None:
+    story = at_it().when(observe("a", AgentStatus.FAILED, 2, agent_id=agent_id("a")), at=after(40))
+    due_at = after(41)
+    retried = story.then(
+        ev.AgentStatusChanged, ev.AttemptFailed, retry_scheduled("a", 1, due_at).model_copy(update={"continues": AGAIN})
+    )
+    retried.when(TICK, at=due_at).then(queued("a", 3, continues=AGAIN))
+
+
+def test_one_that_never_took_effect_is_told_again_behind_the_run_before() -> None:
+    story = going().when(reject("a", 2, OVERLOADED), at=after(40)).outcome
+    story.when(TICK, at=after(60)).then(queued("a", 3, continues=TOLD))
+
+
+def test_a_retry_by_hand_tells_the_same_again_and_a_restart_begins_anew() -> None:
+    failed = going().when(reject("a", 2, GONE)).outcome
+    failed.when(retry("a")).then(REOPENED, task_reset("a", "RETRY", TOLD), queued("a", 3, continues=TOLD))
+    failed.when(restart("a")).then(REOPENED, task_reset("a", "RESTART"), queued("a", 3))
+
+
+def test_a_retry_by_hand_of_the_task_itself_begins_anew() -> None:
+    failed = given(created("a"), activated(), queued("a"), started("a")).when(reject("a")).outcome
+    failed.when(retry("a")).then(REOPENED, task_reset("a", "RETRY"), queued("a", 2))
+
+
+def test_a_retry_of_a_follow_up_whose_agent_was_deleted_is_refused() -> None:
+    failed = going().when(reject("a", 2, GONE)).outcome.when(delete_agent("a")).outcome
+    failed.when(retry("a")).then_refused("INVALID_STATE_TRANSITION")
+    failed.when(restart("a")).then(REOPENED, task_reset("a", "RESTART"), queued("a", 3))
+
+
+def test_the_agent_of_a_follow_up_that_is_to_be_told_again_is_not_deleted_meanwhile() -> None:
+    """What no other agent could be told would be told to one that is about to go."""
+    waits = going().when(reject("a", 2, OVERLOADED), at=after(40)).outcome
+    waits.when(delete_agent("a")).then_refused("ALREADY_ACTIVE")
+    skipped = waits.when(skip("a")).outcome
+    skipped.when(delete_agent("a")).then(ev.AgentDeleteRequested)
+
+
+def stopped_by_a_pause(end: AgentStatus) -> Given:
+    return at_it().when(PAUSE).outcome.when(observe("a", end, 2, agent_id=agent_id("a"))).outcome
+
+
+def test_what_the_user_said_outlives_a_pause() -> None:
+    plain = going_on("a").model_copy(update={"run_id": "run-a-2"})
+    story = stopped_by_a_pause(AgentStatus.STOPPED).when(RESUME).then(resumed(), queued("a", 3, continues=plain))
+    story = story.and_then(started("a", 3, agent_id=agent_id("a")))
+    retried = story.when(reject("a", 3, OVERLOADED), at=after(40)).outcome
+    retried.when(TICK, at=after(60)).then(queued("a", 4, continues=AGAIN))
+    gone = story.when(reject("a", 3, GONE)).then(ev.AttemptFailed, task_failed("a", GONE), ev.OrchestrationFailed)
+    assert gone.task("a").failure == GONE
+
+
+def test_an_agent_that_expired_in_a_pause_is_told_again_what_the_user_said() -> None:
+    """It may refuse, and then the task fails and says so; another agent would do the whole task once more."""
+    stopped_by_a_pause(AgentStatus.EXPIRED).when(RESUME).then(resumed(), queued("a", 3, continues=AGAIN))
+
+
+def test_a_follow_up_that_was_given_up_with_another_task_comes_back_with_it() -> None:
+    tasks = ("a", make_task("b", max_retries=0))
+    before = given(created(*tasks, execution_mode="parallel"), activated(), done("a"), running("b"))
+    story = before.when(follow_up("a")).outcome.when(observe("b", AgentStatus.FAILED)).outcome
+    assert story.task("a").status is TaskStatus.CANCELLED
+    story.when(retry("b")).then(
+        REOPENED,
+        task_reset("b", "RETRY"),
+        task_reset("a", "REVIVED", TOLD),
+        queued("a", 3, continues=TOLD),
+        queued("b", 2),
+    )
 
 
 def test_dependants_of_a_task_that_goes_on_wait_for_it_again() -> None:
