@@ -25,13 +25,14 @@ from services.api.listing import Listing
 from services.api.live import Limits, LiveHub, following
 from services.api.middleware import BodyLimit, RequestFrame
 from services.api.model_list import ModelList
+from services.api.newest import Newest
 from services.api.openapi import document
 from services.api.parts import Parts
 from services.api.past import Past
 from services.api.projector import Projector, running
 from services.api.queries import Queries
 from services.api.queue import TeamQueue
-from services.api.reading import Newest, OrchestrationReader
+from services.api.reading import OrchestrationReader
 from services.api.request_limit import RateLimitHeaders
 from services.api.responses import Json
 from services.api.routes import (

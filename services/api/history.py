@@ -9,7 +9,7 @@ import psycopg
 from psycopg import AsyncConnection
 
 from services.api.archive import decoded
-from services.api.reading import Newest
+from services.api.newest import Newest
 from shared.envelope import Stored, encode
 from shared.jetstream.retry import Backoff
 from shared.jetstream.topology import EVENTS

@@ -13,8 +13,8 @@ from prometheus_client import Gauge
 from services.api.catch_up import PAGE, CatchUp, Key, Recent
 from services.api.changes import Change, Picture, advance, change, picture_of, snapshot
 from services.api.listener import Cut, Listener, Load
+from services.api.newest import Newest
 from services.api.projections import apply
-from services.api.reading import Newest
 from shared.domain.state import Orchestration
 from shared.envelope import Stored
 from shared.jetstream.errors import UnreadableCommitError
@@ -123,7 +123,7 @@ class LiveHub:
     """Follows the log from its end on and hands each change to those who listen to its orchestration.
 
     Args:
-        newest: told of every commit.
+        newest: told of every commit, and behind which one that begins.
     """
 
     def __init__(self, log: EventLog, clock: Clock, newest: Newest, limits: Limits | None = None) -> None:
@@ -160,6 +160,7 @@ class LiveHub:
             try:
                 if not self.following:
                     self._last = await self._log.last_sequence()
+                    self._newest.begin(self._last)
                     self._following.set()
                 async for batch in self._log.follow(after=self._last):
                     for stored in batch:

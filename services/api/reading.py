@@ -1,33 +1,25 @@
 """What one orchestration looks like now: from the rows, or from the log where the rows are behind."""
 
 import logging
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import psycopg
 
 from services.api.agent_view import agent_in, agent_view, is_real
 from services.api.checkpoint import CheckpointWatcher
 from services.api.errors import unavailable
+from services.api.newest import Newest
 from services.api.projections import apply
 from services.api.queries import AgentRow, Queries
 from services.api.storable import storable
-from shared.domain.events import AgentCreated, AttemptStarted, OrchestrationCreated, OrchestrationEvent, TaskAdded
 from shared.domain.state import Orchestration
-from shared.envelope import Stored
 from shared.ports import EventLog
 from shared.views import View, orchestration_view, statistics, task_view, task_views
 
 _log = logging.getLogger(__name__)
-
-_K = TypeVar("_K")
-_V = TypeVar("_V")
-
-_REMEMBERED: Final = 10_000
-_OWNERS_REMEMBERED: Final = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,69 +75,11 @@ class _Row(Protocol):
 _RowT = TypeVar("_RowT", bound=_Row)
 
 
-class Newest:
-    """The newest commit of each orchestration that changed of late, as heard from the log.
-
-    Also which orchestration a new task or agent belongs to, which no row may tell yet.
-    """
-
-    def __init__(self) -> None:
-        self._sequences: OrderedDict[tuple[str, str], int] = OrderedDict()
-        self._teams: OrderedDict[str, int] = OrderedDict()
-        self._owners: OrderedDict[tuple[str, str], str] = OrderedDict()
-
-    def hear(self, stored: Stored) -> None:
-        """A commit came with the log."""
-        commit = stored.commit
-        self.note(commit.team, commit.aggregate, stored.sequence)
-        for recorded in commit.events:
-            for part in _new_parts(recorded.event):
-                _remember(self._owners, (commit.team, part), commit.aggregate, _OWNERS_REMEMBERED)
-
-    def note(self, team: str, orchestration_id: str, sequence: int) -> None:
-        key = (team, orchestration_id)
-        _remember(self._sequences, key, max(sequence, self._sequences.pop(key, 0)), _REMEMBERED)
-        _remember(self._teams, team, max(sequence, self._teams.pop(team, 0)), _REMEMBERED)
-
-    def of(self, team: str, orchestration_id: str) -> int:
-        """Its sequence, 0 when it has not changed of late."""
-        return self._sequences.get((team, orchestration_id), 0)
-
-    def of_team(self, team: str) -> int:
-        """The sequence of the newest commit of all that the team has, 0 when nothing changed of late."""
-        return self._teams.get(team, 0)
-
-    def owner(self, team: str, part: str) -> str | None:
-        """The orchestration that the task or agent belongs to, where it came up of late."""
-        return self._owners.get((team, part))
-
-
-def _remember(known: OrderedDict[_K, _V], key: _K, value: _V, most: int) -> None:
-    """As the youngest of at most so many."""
-    known.pop(key, None)
-    known[key] = value
-    if len(known) > most:
-        known.popitem(last=False)
-
-
-def _new_parts(event: OrchestrationEvent) -> list[str]:
-    """The ids of the tasks and agents that come into being with it."""
-    match event:
-        case OrchestrationCreated(tasks=tasks):
-            return [task.task_id for task in tasks]
-        case TaskAdded(task=task):
-            return [task.task_id]
-        case AttemptStarted(agent_id=agent_id) | AgentCreated(agent_id=agent_id):
-            return [agent_id]
-        case _:
-            return []
-
-
 class OrchestrationReader:
     """Reads one orchestration so that every write that was answered is seen, whoever answered it.
 
     Args:
-        newest: what this process knows of the log. Rows that are older than that are not shown.
+        newest: what this process knows of the log. Rows that may be older than that are not shown.
         visible_seconds: how long a write waits for its rows.
     """
 
@@ -170,12 +104,13 @@ class OrchestrationReader:
         Raises:
             LogUnavailableError: the rows are behind or away, and so is the log.
         """
+        shown_to = self._checkpoint.current  # before the question: what comes after it is not in the answer
         try:
             found = await self._queries.orchestration(team, orchestration_id)
         except psycopg.OperationalError as exc:
             _log.warning("Reading from the log, for the database is away: %s", type(exc).__name__)
             return await self.fold(team, orchestration_id)
-        if (found.sequence if found else 0) < self._newest.of(team, orchestration_id):
+        if self._may_be_old(team, orchestration_id, found.sequence if found else 0, shown_to):
             return await self.fold(team, orchestration_id)
         return Shown(found.sequence, found.orchestration, found.tasks) if found else None
 
@@ -219,9 +154,10 @@ class OrchestrationReader:
         Neither if there is no such thing.
         """
         owner = self._newest.owner(team, part)
+        shown_to = self._checkpoint.current
         try:
             row = await query(team, part)
-            if row is None and owner is None and await self._was_behind(team):
+            if row is None and owner is None and await self._was_behind(team, shown_to):
                 row = await query(team, part)
         except psycopg.OperationalError:
             if owner is None:
@@ -229,7 +165,17 @@ class OrchestrationReader:
             return None, owner
         if row is None:
             return None, owner
-        return (row if row.sequence >= self._newest.of(team, row.orchestration_id) else None), row.orchestration_id
+        is_old = self._may_be_old(team, row.orchestration_id, row.sequence, shown_to)
+        return (None if is_old else row), row.orchestration_id
+
+    def _may_be_old(self, team: str, orchestration_id: str, sequence: int, shown_to: int) -> bool:
+        """Whether the rows of the orchestration may lack a commit that somebody was told of.
+
+        `sequence`: of the last commit in them; `shown_to`: up to where rows were known to show everything.
+        """
+        if sequence < self._newest.of(team, orchestration_id):
+            return True
+        return max(sequence, shown_to) < self._newest.floor
 
     async def wait_current(self, team: str) -> None:
         """Return once the rows show all that this process has heard of the team, or after the time for it."""
@@ -246,14 +192,15 @@ class OrchestrationReader:
         state, sequence = await self._state(team, orchestration_id)
         return _shown_agent(agent_in(state, agent_id, sequence) if state else None)
 
-    async def _was_behind(self, team: str) -> bool:
-        """Whether the rows of the team were behind what this process has heard; if so, they no longer are.
+    async def _was_behind(self, team: str, shown_to: int) -> bool:
+        """Whether the rows, which showed everything up to `shown_to`, were behind what the team may have; if so, they
+        no longer are.
 
         Raises:
             ApiError: 503, they still are after the time for it: what they lack may be there.
         """
         newest = self._newest.of_team(team)
-        if newest <= self._checkpoint.current:
+        if newest <= shown_to:
             return False
         if not await self._checkpoint.wait_for(newest, self._visible_seconds):
             raise unavailable("the rows are behind the log, so it is not known whether this exists")

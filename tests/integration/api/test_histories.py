@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from services.api.history import _COMMITS, History
-from services.api.reading import Newest
+from services.api.newest import Newest
 from shared.envelope import Commit, Stored, decode, encode
 from shared.jetstream.topology import EVENTS
 from shared.memory import MemoryEventLog

@@ -10,7 +10,7 @@ import orjson
 
 from services.api.listener import Listener
 from services.api.live import Limits, LiveHub, following
-from services.api.reading import Newest
+from services.api.newest import Newest
 from shared.command_handler import Cause, CommandHandler
 from shared.domain import commands as cmd
 from shared.domain.events import AgentStatus, OrchestrationSpec, TaskSpec
