@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from shared.domain.events import Level, Schedule
-from shared.domain.readiness import next_due
+from shared.domain.readiness import due_times
 from shared.domain.schedule import is_scheduled
 from shared.domain.state import Attempt, Orchestration, Phase
 
@@ -82,9 +82,7 @@ def plan(state: Orchestration) -> list[Action]:
     for task in state.tasks.values():
         for attempt in task.attempts:
             actions.extend(_for_attempt(attempt))
-    due = next_due(state)
-    if due is not None:
-        actions.append(WakeAt(due))
+    actions.extend(WakeAt(due) for due in due_times(state))
     actions.extend(_for_schedule(state))
     return actions
 

@@ -63,14 +63,16 @@ def waiting_for(state: Orchestration, task: Task, now: datetime) -> Waiting | No
     return Waiting("budget") if _over_budget(state) else Waiting("turn")
 
 
-def next_due(state: Orchestration) -> datetime | None:
-    """The next moment at which time alone changes something, None if there is none."""
+def due_times(state: Orchestration) -> list[datetime]:
+    """The moments at which time alone changes something, each once.
+
+    All of them and not the next one only: a task whose time has come may still wait for something else.
+    """
     if state.status is OrchestrationStatus.PENDING:
-        return None if state.deleted else state.spec.start_at
+        return [state.spec.start_at] if state.spec.start_at and not state.deleted else []
     if state.status is not OrchestrationStatus.ACTIVE:
-        return None
-    due = [task.retry_at for task in state.tasks.values() if _is_waiting(task) and task.retry_at]
-    return min(due, default=None)
+        return []
+    return sorted({task.retry_at for task in state.tasks.values() if _is_waiting(task) and task.retry_at})
 
 
 def _limit(state: Orchestration) -> int:

@@ -10,7 +10,7 @@ from shared.domain.commands import AnyCommand
 from shared.domain.events import OrchestrationEvent, OrchestrationStatus, TaskStatus
 from shared.domain.plan import CreateRun, DeleteAgent, FreeSlot, KeepSchedule, Launch, StopAgent, WakeAt, Watch, plan
 from shared.domain.prompt import build_prompt
-from shared.domain.readiness import LOST, SATISFIED, next_due, waiting_for
+from shared.domain.readiness import LOST, SATISFIED, due_times, waiting_for
 from shared.domain.state import Attempt, Orchestration, Phase, Task, statistics_of
 from shared.views import orchestration_view, statistics, task_views
 
@@ -183,7 +183,7 @@ def keeps_its_counts(state: Orchestration, now: datetime) -> None:
 
 def is_never_stuck(state: Orchestration) -> None:
     if state.status is OrchestrationStatus.ACTIVE:
-        goes_on = list(state.active_attempts()) or next_due(state) is not None
+        goes_on = list(state.active_attempts()) or due_times(state)
         assert goes_on or over_budget(state), "nothing will ever happen again"
     for task in state.tasks.values():
         _says_what_it_waits_for(state, task)
@@ -208,7 +208,7 @@ def _says_what_it_waits_for(state: Orchestration, task: Task) -> None:
         "retry": task.retry_at is not None and task.retry_at == waiting.until,
         "dependency": any(state.tasks[other].status not in SATISFIED for other in task.spec.depends_on),
         "budget": over_budget(state),
-        "turn": bool(list(state.active_attempts())) or next_due(state) is not None,
+        "turn": bool(list(state.active_attempts()) or due_times(state)),
     }
     assert is_true[waiting.reason], f"it does not wait for {waiting.reason}"
 

@@ -7,7 +7,7 @@ import pytest
 from shared.domain import events as ev
 from shared.domain.commands import ActivateOrchestration
 from shared.domain.events import AgentStatus, OrchestrationStatus, Schedule
-from shared.domain.readiness import next_due
+from shared.domain.readiness import due_times
 from tests.support.given import Given, given
 from tests.support.orchestrations import (
     CANCEL,
@@ -57,7 +57,7 @@ def test_before_it_is_activated_everything_may_change() -> None:
     spec = then.state.spec
     assert (spec.repository, spec.ref, spec.tags) == ("https://github.com/acme/other", "develop", ("x",))
     assert (spec.execution_mode, spec.max_parallel, spec.max_cost) == ("parallel", 2, 2.5)
-    assert (spec.start_at, next_due(then.state)) == (after(60), after(60))
+    assert (spec.start_at, due_times(then.state)) == (after(60), [after(60)])
 
 
 def test_the_event_names_what_is_new_and_holds_everything() -> None:

@@ -76,3 +76,11 @@ def test_a_retry_calls_for_a_timer_and_every_attempt_before_it_is_past() -> None
 def test_an_attempt_that_was_cancelled_in_the_queue_gives_its_slot_back() -> None:
     story = given(created("a", "b", execution_mode="parallel"), activated(), queued("a"), queued("b"), started("b"))
     assert planned(story.when(reject("b")).outcome) == [FREE, FreeSlot(attempt_id("b"))]
+
+
+def test_each_retry_calls_for_its_own_timer() -> None:
+    """The first may be due and still wait for something else, and must not keep the second from being woken."""
+    story = given(created("a", "b", execution_mode="parallel"), activated(), running("a"), running("b"))
+    story = story.and_then(attempt_failed("a", OVERLOADED), retry_scheduled("a", 1, after(1)))
+    story = story.and_then(attempt_failed("b", OVERLOADED), retry_scheduled("b", 1, after(2)))
+    assert planned(story) == [FREE, FreeSlot(attempt_id("b")), WakeAt(after(1)), WakeAt(after(2))]

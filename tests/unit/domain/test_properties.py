@@ -16,7 +16,7 @@ from shared.domain.errors import Refusal
 from shared.domain.events import AgentStatus, OrchestrationEvent, OrchestrationStatus, TaskStatus
 from shared.domain.evolve import evolve
 from shared.domain.orchestration import decide
-from shared.domain.readiness import next_due
+from shared.domain.readiness import due_times
 from shared.domain.state import Attempt, Orchestration, Phase
 from shared.envelope import Commit, RecordedEvent, decode, encode
 from tests.support.orchestrations import (
@@ -342,9 +342,9 @@ class Life(RuleBasedStateMachine):
             if active:
                 self.do(self.next_step(active[0], DELIVERED, "v1"))
             else:
-                due = next_due(self.known)
-                assert due is not None, "it never ends"
-                self.now = max(self.now, due)
+                due = due_times(self.known)
+                assert due, "it never ends"
+                self.now = max(self.now, due[0])
                 self.do(Tick())
             self.promises()
         raise AssertionError("it never ends")

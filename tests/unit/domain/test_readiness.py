@@ -4,7 +4,7 @@ import pytest
 
 from shared.domain import events as ev
 from shared.domain.commands import ActivateOrchestration, Tick
-from shared.domain.readiness import Waiting, next_due, waiting_for
+from shared.domain.readiness import Waiting, due_times, waiting_for
 from tests.support.given import Given, given
 from tests.support.orchestrations import (
     OVERLOADED,
@@ -162,19 +162,19 @@ def test_what_is_over_waits_for_nothing() -> None:
     assert waits(ended, "a") is None
 
 
-# next_due
+# due_times
 
 
 def test_a_pending_one_is_due_at_its_start_time() -> None:
-    assert next_due(given(created("a", start_at=after(60))).state) == after(60)
-    assert next_due(given(created("a")).state) is None
+    assert due_times(given(created("a", start_at=after(60))).state) == [after(60)]
+    assert due_times(given(created("a")).state) == []
 
 
 def test_once_active_its_start_time_is_over() -> None:
-    assert next_due(given(created("a", start_at=after(60)), activated(), queued("a")).state) is None
+    assert due_times(given(created("a", start_at=after(60)), activated(), queued("a")).state) == []
 
 
-def test_it_is_due_at_the_first_of_its_retries() -> None:
+def test_it_is_due_at_each_of_its_retries() -> None:
     story = given(
         created("a", "b", execution_mode="parallel"),
         activated(),
@@ -185,13 +185,13 @@ def test_it_is_due_at_the_first_of_its_retries() -> None:
         attempt_failed("b", OVERLOADED),
         retry_scheduled("b", 1, after(2)),
     )
-    assert next_due(story.state) == after(2)
-    assert next_due(story.and_then(queued("b", 2)).state) == after(8)
+    assert due_times(story.state) == [after(2), after(8)]
+    assert due_times(story.and_then(queued("b", 2)).state) == [after(8)]
 
 
 def test_a_retry_that_was_cancelled_is_not_due() -> None:
     story = retrying().and_then(ev.TaskCancelled(task_id="a", reason="x"))
-    assert next_due(story.state) is None
+    assert due_times(story.state) == []
 
 
 @pytest.mark.parametrize("end", ["finished", "failed"])
@@ -203,4 +203,4 @@ def test_nothing_is_due_after_the_end(end: str) -> None:
             finish("a").model_copy(update={"status": ev.AgentStatus.STOPPED, "provider_status": "CANCELLED"})
         ).outcome
     assert ended.state.status.is_terminal
-    assert next_due(ended.state) is None
+    assert due_times(ended.state) == []
