@@ -6,6 +6,8 @@ delivered again and the plan is carried out again. What was done already is reme
 
 import logging
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import assert_never
@@ -42,6 +44,7 @@ from shared.observability.logging import log_context
 _log = logging.getLogger(__name__)
 
 _REMEMBERED = 10_000  # orchestrations
+_AT_PROVIDER = (StopAgent, DeleteAgent)
 _DELETE_PAUSE_SECONDS = 5.0
 _LONGEST_DELETE_PAUSE_SECONDS = 600.0
 
@@ -54,6 +57,7 @@ class Reconciler:
     slots: SlotPool
     provider: Provider
     _done: OrderedDict[str, set[Action]] = field(default_factory=OrderedDict)
+    _under_way: set[tuple[str, Action]] = field(default_factory=set)
 
     async def on_commit(self, delivery: Delivery) -> None:
         """Carry out the plan of the state that a commit of EVENTS led to."""
@@ -71,24 +75,41 @@ class Reconciler:
         """Carry out what was not carried out before. What the plan no longer has is forgotten: should it come
         back, it is to be done again.
 
+        What is asked of the provider comes last, for it may take long, and is left to whoever asks it already: the
+        commit of that one is delivered again if it fails. Hundreds of agents that end one by one while they are
+        being stopped would else be stopped hundreds of times each.
+
         Raises:
             ProviderError: an agent that is to be deleted may still be there; everything else is done.
         """
-        actions = plan(state)
-        done = self._done.get(state.id, set()).intersection(actions)
-        self._remember(state.id, done)
+        actions = sorted(plan(state), key=lambda action: isinstance(action, _AT_PROVIDER))
+        done = self._remembered(state.id)
+        done.intersection_update(actions)
         failure: ProviderError | None = None
         for action in actions:
-            if action in done:
+            if action in done or (state.id, action) in self._under_way:
                 continue
             try:
-                await self._carry_out(state, action)
+                with self._marked(state.id, action):
+                    await self._carry_out(state, action)
             except ProviderError as exc:
                 failure = exc
             else:
                 done.add(action)
         if failure is not None:
             raise failure
+
+    @contextmanager
+    def _marked(self, orchestration_id: str, action: Action) -> Iterator[None]:
+        """While the provider is asked; everything else is quick, and safe to do twice."""
+        if not isinstance(action, _AT_PROVIDER):
+            yield
+            return
+        self._under_way.add((orchestration_id, action))
+        try:
+            yield
+        finally:
+            self._under_way.discard((orchestration_id, action))
 
     async def _carry_out(self, state: Orchestration, action: Action) -> None:
         match action:
@@ -103,7 +124,7 @@ class Reconciler:
             case CreateRun():
                 await Schedules(self.handler, self.timers).create_run(state, action)
             case StopAgent():
-                await self._stop(action)
+                await self._stop(state, action)
             case DeleteAgent():
                 await self._delete(state, action)
             case FreeSlot():
@@ -136,8 +157,15 @@ class Reconciler:
         moment = str(round(due_at.timestamp() * 1000))
         await self.timers.set(state.team, state.id, moment, due_at=due_at, payload=payload)
 
-    async def _stop(self, action: StopAgent) -> None:
-        """The first request; whoever follows the agent asks again until it is seen to have stopped."""
+    async def _stop(self, state: Orchestration, action: StopAgent) -> None:
+        """The first request; whoever follows the agent asks again until it is seen to have stopped.
+
+        One that comes late must not stop what the agent was told to do since.
+        """
+        now = (await self.handler.load(state.team, state.id)).state
+        found = now.find_attempt(action.attempt_id) if now else None
+        if found is None or not found[1].is_active:
+            return
         try:
             await self.provider.stop(action.agent_id, action.run_id)
         except ProviderError as exc:
@@ -156,8 +184,9 @@ class Reconciler:
         cause = Cause(derive_id(command.type, action.attempt_id), action.attempt_id, "dispatcher")
         await self.handler.handle(state.team, state.id, command, cause)
 
-    def _remember(self, orchestration_id: str, done: set[Action]) -> None:
-        self._done.pop(orchestration_id, None)
-        self._done[orchestration_id] = done
+    def _remembered(self, orchestration_id: str) -> set[Action]:
+        """What was done for the orchestration; one set for all that reconcile it at the same time."""
+        done = self._done[orchestration_id] = self._done.pop(orchestration_id, set())
         if len(self._done) > _REMEMBERED:
             self._done.popitem(last=False)
+        return done

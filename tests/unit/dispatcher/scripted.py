@@ -41,8 +41,8 @@ class ScriptedProvider:
     `before_create` and `after_create` hold what happens before and after a create takes effect, one step for each
     create: an error to raise, something to do, or None. `gets` holds answers to reads, the last one for ever; without
     any, an agent is shown as it is in `agents`. `hidden` agents exist, but neither lists nor reads show them.
-    `before_follow_up`, `after_follow_up`, `on_find_follow_up` and `on_delete` are such steps for further prompts and
-    deletes. `passing` is called at every point at which a process could die.
+    `before_follow_up`, `after_follow_up`, `on_find_follow_up`, `on_stop` and `on_delete` are such steps for further
+    prompts, stops and deletes. `passing` is called at every point at which a process could die.
     """
 
     def __init__(self, version: ApiVersion = "v1") -> None:
@@ -58,6 +58,7 @@ class ScriptedProvider:
         self.gets: list[AgentSnapshot | ProviderError] = []
         self.stops: list[tuple[str, str | None]] = []
         self.stop_error: ProviderError | None = None
+        self.on_stop: list[Step] = []
         self.usages: list[AgentUsage | ProviderError | None] = []
         self.streams: list[list[StreamStep]] = []
         self.resumed_after: list[str | None] = []
@@ -110,6 +111,7 @@ class ScriptedProvider:
 
     async def stop(self, agent_id: str, run_id: str | None) -> None:
         self.stops.append((agent_id, run_id))
+        await _do(self.on_stop)
         if self.stop_error is not None:
             raise self.stop_error
 

@@ -13,7 +13,13 @@ from services.dispatcher.timers import DueTimers
 from shared.command_handler import CommandHandler
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import ApiVersion
-from shared.domain.commands import DeleteAgent, ObserveAgent
+from shared.domain.commands import (
+    CancelOrchestration,
+    DeleteAgent,
+    ObserveAgent,
+    PauseOrchestration,
+    ResumeOrchestration,
+)
 from shared.domain.events import AgentStatus, TaskStatus
 from shared.domain.state import Phase
 from shared.envelope import encode
@@ -23,6 +29,7 @@ from shared.jetstream.publish import Ack
 from shared.jetstream.topology import QUEUE, WATCH
 from shared.memory import MemoryEventLog, MemoryPublisher, MemoryTimers
 from shared.messages import Ticket, Wake, Watched
+from tests.support.eventually import eventually
 from tests.unit.dispatcher.scripted import NO_KEY, UNANSWERED, UNAVAILABLE
 from tests.unit.dispatcher.world import ORCHESTRATION, START, TEAM, World, delivery, make_task, world
 
@@ -136,6 +143,82 @@ async def test_a_stop_is_asked_for_once_and_its_failure_is_left_to_whoever_follo
         await d.take_all(d.reconciler())
         assert len(d.w.provider.stops) == 2
         assert (await d.w.attempt()).phase is Phase.CREATED
+
+
+async def agents_to_stop(d: Dispatcher, *names: str) -> list[str]:
+    """Agents of a cancelled orchestration, all at work."""
+    tasks = [make_task(name, order_index=index) for index, name in enumerate(names)]
+    await d.w.create(*tasks, execution_mode="parallel", failure_policy="continue")
+    for name in names:
+        await d.w.launch(await d.w.ticket(name))
+    await d.w.do(CancelOrchestration())
+    return [(await d.w.attempt(name)).agent_id or "" for name in names]
+
+
+async def test_agents_that_end_while_others_are_still_being_stopped_do_not_multiply_the_stops() -> None:
+    async with dispatcher() as d:
+        agents = await agents_to_stop(d, "a", "b", "c")
+        answered = asyncio.Event()
+
+        async def slowly() -> None:
+            await answered.wait()
+
+        d.w.provider.on_stop = [slowly] * 9
+        reconciler = d.reconciler()
+        async with asyncio.TaskGroup() as group:
+            for name in ("a", "b", "c"):
+                group.create_task(reconciler.reconcile(await d.w.state()))
+                await eventually(lambda: len(d.w.provider.stops) >= 1, timeout=10)
+                if name == "a":
+                    await d.observe("a", AgentStatus.STOPPED)
+            answered.set()
+        await reconciler.reconcile(await d.w.state())
+        assert sorted(agent_id for agent_id, _ in d.w.provider.stops) == sorted(agents)
+
+
+async def test_a_provider_that_is_slow_to_stop_an_agent_holds_nothing_else_up() -> None:
+    async with dispatcher() as d:
+        await d.w.create(
+            make_task("a", timeout_minutes=1),
+            make_task("b", order_index=1),
+            make_task("c", order_index=2),
+            execution_mode="parallel",
+            max_parallel=2,
+        )
+        for name in ("a", "b"):
+            await d.w.launch(await d.w.ticket(name))
+        d.w.clock.advance(timedelta(minutes=2))
+        await d.w.expire()
+        await d.observe("b", AgentStatus.FINISHED)
+        answered = asyncio.Event()
+
+        async def slowly() -> None:
+            await answered.wait()
+
+        d.w.provider.on_stop = [slowly]
+        reconciling = asyncio.create_task(d.reconciler().reconcile(await d.w.state()))
+        await eventually(lambda: bool(d.w.provider.stops), timeout=10)
+        ticket = await d.w.ticket("c")
+        assert [message.subject for message in d.publisher.messages if message.stream == QUEUE] == [
+            f"queue.medium.{ticket.attempt_id}"
+        ]
+        assert await d.w.holders() == [await d.w.ticket("a")]
+        answered.set()
+        await reconciling
+
+
+async def test_a_stop_that_comes_late_does_not_stop_an_agent_that_was_told_to_go_on() -> None:
+    """v0 knows no runs: a stop of the agent stops whatever it does by then."""
+    async with dispatcher("v0") as d:
+        await d.w.create()
+        await d.w.launch()
+        await d.w.do(PauseOrchestration())
+        to_stop = await d.w.state()
+        await d.observe("a", AgentStatus.STOPPED)
+        await d.w.do(ResumeOrchestration())
+        await d.w.launch()
+        await d.reconciler().reconcile(to_stop)
+        assert d.w.provider.stops == []
 
 
 async def agent_to_delete(d: Dispatcher) -> str:
