@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,7 +15,8 @@ from tests.integration.cli.test_commands import Ended, output, start
 from tests.support.eventually import eventually
 from tests.support.servers import fresh_database, nats_server
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+# Each command is a process of its own, which on a busy machine takes seconds to load.
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
 TWO = b"""
 repository: acme/shop
@@ -38,6 +40,14 @@ async def orchestrator(api: Running, *arguments: str, stdin: bytes | None = None
     assert process.returncode is not None
     assert b"Traceback" not in err
     return Ended(process.returncode, out.decode(), err.decode())
+
+
+async def line_with(words: str, process: Process) -> str:
+    """The next line that it prints with these words."""
+    assert process.stdout is not None
+    while words not in (line := (await process.stdout.readline()).decode()):
+        assert line, f"it ended without {words}"
+    return line
 
 
 async def good(api: Running, *arguments: str, stdin: bytes | None = None) -> Any:
@@ -83,12 +93,15 @@ async def test_a_watch_and_a_log_go_on_to_the_end(api: Running) -> None:
     watching = await start(None, "watch", one, "--json", ORCHESTRATOR_URL=api.url, ORCHESTRATOR_API_KEY=KEY)
     reading = await start(None, "logs", one, "--follow", ORCHESTRATOR_URL=api.url, ORCHESTRATOR_API_KEY=KEY)
     assert watching.stdout is not None
-    assert reading.stdout is not None
     async with asyncio.timeout(40):
         first = json.loads(await watching.stdout.readline())
-        assert b"created by" in await reading.stdout.readline()
+        assert "created by" in await line_with("", reading)
     assert (first["type"], first["data"]["orchestration"]["id"]) == ("status", one)
     await eventually(lambda: api.parts.hub.listeners == 2, timeout=30)
+    await good(api, "pause", one)
+    async with asyncio.timeout(40):
+        assert json.loads(await line_with('"PAUSED"', watching))["type"] == "orchestration_updated"
+        assert "INFO" in await line_with("paused", reading)
     assert (await good(api, "cancel", one))["message"].startswith("Cancel")
     (messages, _), (lines, _) = await asyncio.gather(output(watching), output(reading))
     assert (watching.returncode, reading.returncode) == (1, 0)
