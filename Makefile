@@ -9,7 +9,7 @@ WORKERS ?= 4
 LOCKED := .venv/.locked-$(shell { cat requirements-dev.lock; pwd; } | cksum | tr ' ' '-')
 INSTALLED := $(LOCKED)-$(shell cat pyproject.toml requirements*.in | cksum | tr ' ' '-')
 
-CODE := services shared cli deploy tests
+CODE := services shared cli deploy tests docs/examples
 
 .PHONY: help setup demo up test check bench docs clean lock fmt
 
