@@ -11,14 +11,14 @@ import pytest_asyncio
 
 from deploy.local.postgres import PostgresServer
 from tests.integration.api.system import KEY, Running, running_api
-from tests.integration.cli.test_commands import Ended, output, start
+from tests.integration.cli.test_commands import output, start
 from tests.support.eventually import eventually
 from tests.support.servers import fresh_database, nats_server
+from tests.unit.cli.stub_api import Ended, run_command
 
-# Each command is a process of its own, which on a busy machine takes seconds to load.
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 
-TWO = b"""
+TWO = """
 repository: acme/shop
 name: Two tasks
 tasks:
@@ -34,12 +34,8 @@ async def _api(postgres: PostgresServer) -> AsyncIterator[Running]:
             yield running
 
 
-async def orchestrator(api: Running, *arguments: str, stdin: bytes | None = None, key: str = KEY) -> Ended:
-    process = await start(None, *arguments, stdin=stdin, ORCHESTRATOR_URL=api.url, ORCHESTRATOR_API_KEY=key)
-    out, err = await output(process, stdin)
-    assert process.returncode is not None
-    assert b"Traceback" not in err
-    return Ended(process.returncode, out.decode(), err.decode())
+async def orchestrator(api: Running, *arguments: str, stdin: str | None = None, key: str = KEY) -> Ended:
+    return await asyncio.to_thread(run_command, api.url, key, *arguments, stdin=stdin)
 
 
 async def line_with(words: str, process: Process) -> str:
@@ -50,7 +46,7 @@ async def line_with(words: str, process: Process) -> str:
     return line
 
 
-async def good(api: Running, *arguments: str, stdin: bytes | None = None) -> Any:
+async def good(api: Running, *arguments: str, stdin: str | None = None) -> Any:
     ended = await orchestrator(api, *arguments, "--json", stdin=stdin)
     assert ended.code == 0, ended.err
     return ended.json()
