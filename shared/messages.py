@@ -1,10 +1,13 @@
 """What the services put on work queues for one another, and its wire form."""
 
 from dataclasses import asdict, dataclass
-from datetime import datetime
-from typing import Any, Self
+from datetime import datetime, timedelta
+from typing import Any, Final, Self
 
 import orjson
+
+LOG_LAG: Final = timedelta(minutes=1)
+"""A message that is younger may tell of what a replica of the log, which may lag behind, does not show yet."""
 
 _TIMES = frozenset({"since", "due_at"})
 

@@ -14,7 +14,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from services.dispatcher.bringing_up import Certainty, Create, GoOn
 from services.dispatcher.slots import SlotPool
@@ -28,7 +28,7 @@ from shared.domain.ids import derive_id
 from shared.domain.prompt import agent_name, branch_name, build_prompt, follow_up_mark, follow_up_prompt
 from shared.domain.state import Attempt, Orchestration, Phase, Task
 from shared.jetstream.consumer import Delivery, Later, Poison
-from shared.messages import Ticket
+from shared.messages import LOG_LAG, Ticket
 from shared.observability.logging import log_context
 from shared.ports import Clock
 
@@ -45,6 +45,9 @@ _WAIT_SECONDS = 1.0
 _WAIT_CHANGE_SECONDS = 15.0
 # While the rate limit is waited for, how often it is looked whether the attempt is still wanted.
 _LOOK_SECONDS = 5.0
+# Beyond this the process cannot have been at work all the time; the ticket is given to another one after 30 s.
+_STALE = timedelta(seconds=30)
+_LAG_PAUSE_SECONDS = 1.0
 
 WebhookFor = Callable[[Ticket], WebhookTarget | None]
 
@@ -87,10 +90,12 @@ class Launcher:
         except ValueError as exc:
             raise Poison(str(exc)) from exc
         with log_context(orchestration=ticket.orchestration_id, attempt=ticket.attempt_id):
-            await self._launch(ticket)
+            await self._launch(ticket, age=self.clock.now() - delivery.published_at)
 
-    async def _launch(self, ticket: Ticket) -> None:
+    async def _launch(self, ticket: Ticket, *, age: timedelta) -> None:
         state = await self._load(ticket)
+        if age < LOG_LAG and (state is None or state.find_attempt(ticket.attempt_id) is None):
+            raise Later(_LAG_PAUSE_SECONDS, "the log does not show the attempt yet")
         found = _open(state, ticket)
         if found is None:
             await self.slots.release(ticket)
@@ -106,15 +111,12 @@ class Launcher:
         await self._respect_hold(ticket, attempt)
         if not await self.slots.acquire(ticket, attempt.priority, attempt.queued_at, within=_SLOT_WAIT_SECONDS):
             raise Later(_SLOT_PAUSE_SECONDS, "no slot is free")
-        if attempt.phase is Phase.QUEUED and self.is_held(ticket.team):
-            await self.slots.release(ticket)  # it was held while a slot was waited for
-            raise Later(0.0, "the team's queue is held")
         found = await self._wait_for_limit(ticket, found)
         if found is None:
             await self.slots.release(ticket)
             return
         task, attempt = found
-        certainty = Certainty(self.clock, self.settle)
+        certainty, known_at = Certainty(self.clock, self.settle), self.clock.now()
         started = await self._start(ticket, task, attempt) if attempt.phase is Phase.QUEUED else None
         # Whoever did not start the attempt itself has to assume that a create is on its way.
         if started is None or not started.events:
@@ -123,7 +125,7 @@ class Launcher:
             state = await self._load(ticket)  # it may have ended while a slot was waited for
         else:
             state = started.state
-        await self._bring_up(ticket, state, certainty)
+        await self._bring_up(ticket, state, certainty, known_at)
 
     async def _load(self, ticket: Ticket) -> Orchestration | None:
         return (await self.handler.load(ticket.team, ticket.orchestration_id)).state
@@ -150,6 +152,9 @@ class Launcher:
         Until then it is not started, so that it shows what it waits for, and a pause costs nothing.
         """
         while found is not None and found[1].phase is Phase.QUEUED:
+            if self.is_held(ticket.team):
+                await self.slots.release(ticket)  # the hold came while a slot or the limit was waited for
+                raise Later(0.0, "the team's queue is held")
             wait = await self.create_wait()
             if wait <= _WAIT_SECONDS:
                 break
@@ -177,9 +182,16 @@ class Launcher:
         )
         return await self._handle(ticket, command)
 
-    async def _bring_up(self, ticket: Ticket, state: Orchestration | None, certainty: Certainty) -> None:
+    async def _bring_up(
+        self, ticket: Ticket, state: Orchestration | None, certainty: Certainty, known_at: datetime
+    ) -> None:
+        """`known_at`: the state is not older than this."""
         pause = _FIRST_PAUSE_SECONDS
         while (wanted := self._wanted(ticket, state)) is not None:
+            if self.clock.now() - known_at > _STALE:
+                # This process stood still, so another one may have got the ticket and given the attempt up since.
+                known_at, state = self.clock.now(), await self._load(ticket)
+                continue
             # As of before the look: what it finds no trace of could still appear while it is under way.
             is_settled = certainty.is_settled
             wait: float | None = None
@@ -201,7 +213,7 @@ class Launcher:
                     certainty.regain()  # it had no effect, and will have none: it may be sent again
             await self.sleep(wait or pause * (0.5 + self.chance.random() / 2))
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
-            state = await self._load(ticket)
+            known_at, state = self.clock.now(), await self._load(ticket)
         if _open(state, ticket) is None:
             await self.slots.release(ticket)
 
@@ -241,7 +253,24 @@ class Launcher:
             status=snapshot.status,
             provider_status=snapshot.provider_status,
         )
-        return (await self._handle(ticket, command)).state
+        state = (await self._handle(ticket, command)).state
+        await self._stop_if_late(ticket, state, wanted, snapshot)
+        return state
+
+    async def _stop_if_late(
+        self, ticket: Ticket, state: Orchestration | None, wanted: Create | GoOn, snapshot: AgentSnapshot
+    ) -> None:
+        """An agent that came up after its attempt was given up is followed by nobody, and another may do its work."""
+        found = state.find_attempt(ticket.attempt_id) if state else None
+        if found is None or found[1].has_had_agent:
+            return
+        _log.error("An agent came up after its attempt had been given up", extra={"agent": snapshot.agent_id})
+        if isinstance(wanted, GoOn) and snapshot.run_id is None:
+            return  # a stop could hit what the agent was told since
+        try:
+            await self.provider.stop(snapshot.agent_id, snapshot.run_id)
+        except ProviderError as error:
+            _log.error("It could not be stopped, do it by hand: %s", error, extra={"agent": snapshot.agent_id})
 
     async def _reject(self, ticket: Ticket, failure: Failure) -> Orchestration | None:
         _log.warning("There is no agent at work: %s", failure.message, extra={"code": failure.code})

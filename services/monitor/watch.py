@@ -9,11 +9,13 @@ from services.monitor.observer import Observer, UnknownAttemptError
 from services.monitor.streams import Streams
 from shared.cursor.errors import ProviderError
 from shared.jetstream.consumer import Delivery, Later, Poison
-from shared.messages import Watched
+from shared.messages import LOG_LAG, Watched
 from shared.observability.logging import log_context
 from shared.ports import Clock
 
 _log = logging.getLogger(__name__)
+
+_LAG_PAUSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,12 @@ class Watch:
         except ValueError as exc:
             raise Poison(str(exc)) from exc
         with log_context(orchestration=watched.orchestration_id, attempt=watched.attempt_id):
-            await self._follow(watched, is_first=delivery.deliveries == 1)
+            try:
+                await self._follow(watched, is_first=delivery.deliveries == 1)
+            except UnknownAttemptError as exc:
+                if self.clock.now() - delivery.published_at < LOG_LAG:
+                    raise Later(_LAG_PAUSE_SECONDS, "the log does not show the attempt yet") from exc
+                raise Poison(str(exc)) from exc
 
     async def _follow(self, watched: Watched, *, is_first: bool) -> None:
         pause = self.policy.pause(self.clock.now() - watched.since_time, self.chance.random())
@@ -60,8 +67,6 @@ class Watch:
                     # It was created a moment ago: the create's reply was as good as a look.
                     raise Later(pause, "the agent has just started")
                 attempt = await self.observer.look(watched, "poll")
-        except UnknownAttemptError as exc:
-            raise Poison(str(exc)) from exc
         except ProviderError as error:
             raise Later(max(pause, error.retry_after or 0.0), f"could not ask: {error}") from error
         if attempt.is_active:

@@ -1,13 +1,14 @@
 """A held queue: what has not been started waits and says so; what has been started goes on."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from shared.domain.readiness import waiting_for
 from shared.domain.state import Phase
 from shared.jetstream.consumer import Later
-from tests.unit.dispatcher.world import TEAM, World, world
+from tests.unit.dispatcher.world import START, TEAM, World, world
 
 
 def hold(one: World, held: set[str]) -> None:
@@ -64,6 +65,23 @@ async def test_a_hold_that_comes_while_a_slot_is_waited_for_gives_the_slot_back(
         await one.create()
         answers = iter([False, True])
         one.launcher = replace(one.launcher, is_held=lambda team: next(answers))
+        with pytest.raises(Later):
+            await one.launch()
+        assert await one.holders() == []
+        assert (await one.attempt()).phase is Phase.QUEUED
+
+
+async def test_a_hold_that_comes_while_the_rate_limit_is_waited_for_gives_the_slot_back() -> None:
+    async with world() as one:
+        held: set[str] = set()
+        await one.create()
+        hold(one, held)
+        one.limit_until = START + timedelta(minutes=1)
+
+        async def held_now() -> None:
+            held.add(TEAM)
+
+        one.while_asleep = [held_now]
         with pytest.raises(Later):
             await one.launch()
         assert await one.holders() == []

@@ -2,20 +2,30 @@
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
 import pytest
 
 from services.dispatcher import launcher as launcher_module
+from shared.command_handler import CommandHandler
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import ApiVersion, WebhookTarget
 from shared.domain.commands import ObserveAgent, PauseOrchestration, RejectAttempt, StartAttempt
-from shared.domain.events import AgentStatus, AttemptFailed, AttemptWaiting, Failure, OrchestrationStatus, TaskStatus
+from shared.domain.events import (
+    AgentStatus,
+    AttemptFailed,
+    AttemptStarted,
+    AttemptWaiting,
+    Failure,
+    OrchestrationStatus,
+    TaskStatus,
+)
 from shared.domain.readiness import waiting_for
 from shared.domain.state import Phase
 from shared.jetstream.consumer import Later, Poison
-from shared.messages import Ticket
+from shared.messages import LOG_LAG, Ticket
 from tests.support.eventually import eventually
 from tests.unit.dispatcher.scripted import (
     NO_KEY,
@@ -138,9 +148,20 @@ async def test_a_ticket_of_an_unknown_attempt_is_done_with_and_gives_its_slot_ba
         await w.create()
         ticket = Ticket(TEAM, orchestration, "no-such-attempt")
         await w.bucket.create("slot-1", ticket.encode())
+        w.clock.advance(LOG_LAG)
         await w.launch(ticket)
         assert await w.holders() == []
         assert w.provider.requests == []
+
+
+@pytest.mark.parametrize("orchestration", [ORCHESTRATION, "orc-unknown"])
+async def test_a_new_ticket_is_kept_though_a_replica_of_the_log_does_not_show_its_attempt_yet(
+    orchestration: str,
+) -> None:
+    async with world() as w:
+        await w.create()
+        with pytest.raises(Later):
+            await w.launch(Ticket(TEAM, orchestration, "not-yet-shown"))
 
 
 @pytest.mark.parametrize(
@@ -456,6 +477,52 @@ async def test_a_throttled_create_says_what_it_waits_for(version: ApiVersion) ->
 
 
 # Two at once
+
+
+async def taken_over(w: World) -> None:
+    """Another process gets the ticket, waits in vain for a trace of the agent, and gives the attempt up."""
+    other = replace(w.launcher, handler=CommandHandler(w.log, w.clock, w.ids))
+    await other.on_ticket(delivery((await w.ticket()).encode()))
+    assert (await w.attempt()).failure is not None
+
+
+async def test_a_process_that_stood_still_before_the_create_creates_nothing_any_more() -> None:
+    async with world("v0") as w:
+        await w.create()
+        stood_still = False
+
+        async def stand_still_once_started() -> None:
+            nonlocal stood_still
+            if not stood_still and any(isinstance(event, AttemptStarted) for event in await w.events()):
+                stood_still = True
+                await taken_over(w)
+
+        w.log.passing = stand_still_once_started
+        await w.launch()
+        assert stood_still
+        assert w.provider.requests == []
+        assert await w.holders() == []
+
+
+@both
+async def test_an_agent_that_comes_up_after_its_attempt_was_given_up_is_stopped(version: ApiVersion) -> None:
+    async with world(version) as w:
+        await w.create(make_task("a", timeout_minutes=1))
+        if version == "v1":
+            w.provider.before_create = [partial(taken_over_unwanted, w)]
+        else:
+            w.provider.before_create = [partial(taken_over, w)]
+        await w.launch()
+        [agent_id] = w.provider.agents
+        assert [stopped for stopped, _ in w.provider.stops] == [agent_id]
+        assert await w.known_agents() == []
+        assert await w.holders() == []
+
+
+async def taken_over_unwanted(w: World) -> None:
+    """On v1 only an attempt whose time is over is given up without a refusal."""
+    w.clock.advance(timedelta(minutes=2))
+    await taken_over(w)
 
 
 @both

@@ -6,10 +6,10 @@ import pytest
 
 from services.monitor.watch import PollPolicy
 from shared.domain.events import AgentStatus, TaskStatus
-from shared.jetstream.consumer import Poison
-from shared.messages import Watched
+from shared.jetstream.consumer import Later, Poison
+from shared.messages import LOG_LAG, Watched
 from tests.unit.dispatcher.scripted import GONE, THROTTLED, UNAVAILABLE
-from tests.unit.dispatcher.world import ORCHESTRATION, TEAM, delivery
+from tests.unit.dispatcher.world import ORCHESTRATION, START, TEAM, delivery
 from tests.unit.monitor.follower import monitor
 
 
@@ -83,8 +83,16 @@ async def test_a_deleted_agent_is_let_go_of_after_its_deadline() -> None:
 )
 async def test_what_is_of_nobody_is_poison(body: bytes) -> None:
     async with monitor() as m:
+        m.w.clock.advance(LOG_LAG)
         with pytest.raises(Poison):
             await m.watch.on_watched(delivery(body, deliveries=2))
+
+
+async def test_an_agent_is_not_let_go_of_though_a_replica_of_the_log_does_not_show_its_attempt_yet() -> None:
+    async with monitor() as m:
+        body = Watched(TEAM, ORCHESTRATION, "not-yet-shown", START.isoformat()).encode()
+        with pytest.raises(Later):
+            await m.watch.on_watched(delivery(body))
 
 
 # The pauses
