@@ -18,7 +18,7 @@ from services.api.parts import Parts, TheParts
 from services.api.reading import ShownAgent
 from services.api.responses import AgentActionShape, AgentStatusShape, CloudAgentShape, ConversationShape, Json
 from services.api.routes.answers import STILL_TO_COME, action, refuse_unknown_parameters
-from services.api.routes.carrying_out import Outcome, carry_out, json_body, refuse_body, to_come
+from services.api.routes.carrying_out import Outcome, carry_out, json_body, refuse_anything, to_come
 from services.api.routes.documented import AUTH_CODES, errors
 from shared.domain.commands import DeleteAgent, FollowUp, StopAttempt
 from shared.domain.errors import Refusal
@@ -137,7 +137,7 @@ async def conversation(request: Request, principal: Reader, agent_id: AgentId, p
 )
 async def stop(request: Request, principal: AgentsWriter, agent_id: AgentId, parts: TheParts) -> Response:
     """Its task fails with AGENT_STOPPED and is not tried again by itself. No body is needed."""
-    await _refuse_anything(request)
+    await refuse_anything(request)
     agent = await _found(parts, principal, agent_id)
     outcome = await _carried_out(request, principal, parts, agent, StopAttempt(attempt_id=agent.attempt_id))
     if outcome is None:
@@ -220,7 +220,7 @@ async def follow_up(
 )
 async def delete(request: Request, principal: AgentsWriter, agent_id: AgentId, parts: TheParts) -> Response:
     """Only one that is at rest: it can't be continued afterwards. No body is needed."""
-    await _refuse_anything(request)
+    await refuse_anything(request)
     agent = await _found(parts, principal, agent_id)
     outcome = await _carried_out(request, principal, parts, agent, DeleteAgent(attempt_id=agent.attempt_id))
     if outcome is None:
@@ -241,11 +241,6 @@ async def _found(parts: Parts, principal: Principal, agent_id: str) -> ShownAgen
     if agent is None:
         raise agent_not_found()
     return agent
-
-
-async def _refuse_anything(request: Request) -> None:
-    await refuse_body(request)
-    refuse_unknown_parameters(request, set())
 
 
 async def _carried_out(

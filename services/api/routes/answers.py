@@ -1,9 +1,12 @@
 """What many routes share: the id in a path, sending a command, and the small forms of answers."""
 
+from collections import Counter
+from collections.abc import Set as AbstractSet
 from typing import Annotated, Final
 from uuid import UUID
 
 from fastapi import Depends, Path, Request
+from starlette.requests import HTTPConnection
 
 from services.api.auth import Principal
 from services.api.commands import Asked
@@ -18,6 +21,7 @@ from shared.views import View
 
 STILL_TO_COME: Final = "The decision is still to come; look at `Location` for it."
 NOT_DECIDED: Final = "Accepted; not decided yet"
+_NO_PARAMETER: Final = "is not a parameter of this address"
 
 
 def known_form(
@@ -90,12 +94,22 @@ def page(items: list[View], next_cursor: str | None) -> View:
     return {"items": items, **({"nextCursor": next_cursor} if next_cursor is not None else {})}
 
 
-def refuse_unknown_parameters(request: Request, known: set[str]) -> None:
+def refuse_unknown_parameters(
+    request: HTTPConnection, known: AbstractSet[str], repeatable: AbstractSet[str] = frozenset()
+) -> None:
     """A parameter that is ignored would show what was not asked for.
 
+    Args:
+        repeatable: those of the known ones that may be given several times.
+
     Raises:
-        InvalidRequestError: names every parameter that is not `known`.
+        InvalidRequestError: names every parameter that is not `known`, or is there more than once.
     """
-    unknown = sorted(set(request.query_params) - known)
-    if unknown:
-        raise InvalidRequestError([problem(name[:100], "is not a parameter of this address") for name in unknown])
+    given = Counter(name for name, _ in request.query_params.multi_items())
+    problems = [
+        problem(name[:100], "must be given once" if name in known else _NO_PARAMETER)
+        for name, count in sorted(given.items())
+        if name not in known or (count > 1 and name not in repeatable)
+    ]
+    if problems:
+        raise InvalidRequestError(problems)

@@ -13,7 +13,7 @@ from services.api.parts import Parts
 from services.api.problems import InvalidRequestError, problem
 from services.api.reading import Shown
 from services.api.responses import Json
-from services.api.routes.answers import NOT_DECIDED, action, send_command
+from services.api.routes.answers import NOT_DECIDED, action, refuse_unknown_parameters, send_command
 from shared.command_message import Reply
 from shared.domain.commands import AnyCommand
 from shared.ports import LogUnavailableError
@@ -90,6 +90,16 @@ async def refuse_body(request: Request) -> None:
         raise InvalidRequestError([problem("body", "must be a JSON object, or absent")])
     if body:
         raise InvalidRequestError([problem(name[:200], "is not a known field") for name in sorted(body)])
+
+
+async def refuse_anything(request: Request) -> None:
+    """For actions that take neither a body nor parameters.
+
+    Raises:
+        InvalidRequestError: names every one that is given.
+    """
+    await refuse_body(request)
+    refuse_unknown_parameters(request, set())
 
 
 def json_body(schema: str, examples: Mapping[str, Any], *, required: bool = True) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from services.api.errors import ApiError
 from services.api.parts import TheParts
 from services.api.responses import ActionShape, Json
 from services.api.routes.answers import action, page, refuse_unknown_parameters
-from services.api.routes.documented import AUTH_CODES, errors
+from services.api.routes.carrying_out import refuse_anything
+from services.api.routes.documented import AUTH_CODES, BODY_CODES, errors
 
 router = APIRouter(prefix="/api/webhook-deliveries", tags=["deliveries"])
 
@@ -117,10 +118,11 @@ async def list_deliveries(
             "description": "As it is now.",
             "content": {"application/json": {"example": {**_EXAMPLE, "attempts": [_TRY]}}},
         },
-        **errors(*AUTH_CODES, "NOT_FOUND"),
+        **errors("INVALID_REQUEST", *AUTH_CODES, "NOT_FOUND"),
     },
 )
-async def get_delivery(principal: Reader, parts: TheParts, delivery_id: DeliveryId) -> Response:
+async def get_delivery(request: Request, principal: Reader, parts: TheParts, delivery_id: DeliveryId) -> Response:
+    refuse_unknown_parameters(request, set())
     found = await parts.deliveries.find(principal.team, _storable(delivery_id))
     if found is None:
         raise _not_found()
@@ -138,11 +140,12 @@ async def get_delivery(principal: Reader, parts: TheParts, delivery_id: Delivery
             "description": "It is sent as soon as possible, with all its tries and under the same id.",
             "content": {"application/json": {"example": _ACTION}},
         },
-        **errors(*AUTH_CODES, "NOT_FOUND", "INVALID_STATE_TRANSITION"),
+        **errors(*BODY_CODES, *AUTH_CODES, "NOT_FOUND", "INVALID_STATE_TRANSITION"),
     },
 )
-async def redeliver(principal: Writer, parts: TheParts, delivery_id: DeliveryId) -> Response:
-    """For one that was delivered or given up. Asked twice at once, it is sent once."""
+async def redeliver(request: Request, principal: Writer, parts: TheParts, delivery_id: DeliveryId) -> Response:
+    """For one that was delivered or given up. Asked twice at once, it is sent once. No body is needed."""
+    await refuse_anything(request)
     try:
         known = await parts.deliveries.redeliver(principal.team, _storable(delivery_id), parts.clock.now())
     except StillTriedError:

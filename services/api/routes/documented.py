@@ -64,6 +64,8 @@ def _error(code: str, message: str, status: int, **details: Any) -> dict[str, An
     return {"error": {"code": code, "message": message, "statusCode": status, "metadata": metadata}}
 
 
+BODY_CODES: Final = ("INVALID_REQUEST", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE")
+"""Of routes that look at a body, be it only to refuse one."""
 AUTH_CODES: Final = ("UNAUTHORIZED", "INVALID_API_KEY", "FORBIDDEN", "RATE_LIMIT_EXCEEDED")
 
 CREATE_EXAMPLE: Final = {

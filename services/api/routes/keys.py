@@ -29,7 +29,8 @@ from services.api.keys_view import (
 from services.api.parts import TheParts
 from services.api.responses import Json
 from services.api.routes.answers import action, page, refuse_unknown_parameters
-from services.api.routes.documented import AUTH_CODES, errors
+from services.api.routes.carrying_out import refuse_body
+from services.api.routes.documented import AUTH_CODES, BODY_CODES, errors
 from services.api.settings import TEAM_PATTERN
 
 router = APIRouter(prefix="/api/keys", tags=["keys"])
@@ -129,6 +130,7 @@ async def create_key(request: Request, principal: Admin, parts: TheParts, once: 
     With an `Idempotency-Key` a repeat makes no second key. It gets the same answer, but for `key`, which is null:
     if the first answer never came, revoke this key and make another.
     """
+    refuse_unknown_parameters(request, set())
     body = await read_json(request)
     made: list[NewKey] = []
 
@@ -197,8 +199,9 @@ async def list_keys(
         **errors("INVALID_REQUEST", *AUTH_CODES, "NOT_FOUND"),
     },
 )
-async def get_key(principal: Admin, team: ManagedTeam, key_id: KeyId, parts: TheParts) -> Response:
+async def get_key(request: Request, principal: Admin, team: ManagedTeam, key_id: KeyId, parts: TheParts) -> Response:
     """Shows a key of the asking key's own team; the operator's key may name another with `team`."""
+    refuse_unknown_parameters(request, {"team"})
     return Json(key_view(_found(await parts.access.keys.get(team, key_id) if is_id(key_id) else None)))
 
 
@@ -212,15 +215,17 @@ async def get_key(principal: Admin, team: ManagedTeam, key_id: KeyId, parts: The
             "description": "It is revoked. Revoking twice is no error.",
             "content": {"application/json": {"example": _REVOKED_EXAMPLE}},
         },
-        **errors("INVALID_REQUEST", *AUTH_CODES, "NOT_FOUND"),
+        **errors(*BODY_CODES, *AUTH_CODES, "NOT_FOUND"),
     },
 )
-async def revoke_key(principal: Admin, team: ManagedTeam, key_id: KeyId, parts: TheParts) -> Response:
+async def revoke_key(request: Request, principal: Admin, team: ManagedTeam, key_id: KeyId, parts: TheParts) -> Response:
     """Nobody gets in with the key any more: usually at once, and on no replica later than 20 seconds from now.
 
     A key may revoke itself. The operator's key may name another team with `team`; without it, other teams' keys are
     not found. ORCHESTRATOR_API_KEY is no such key: it is revoked by changing the setting.
     """
+    await refuse_body(request)
+    refuse_unknown_parameters(request, {"team"})
     keys = parts.access.keys
     revoked = is_id(key_id) and await keys.revoke(team, key_id, by=principal.key_id)
     record = _found(await keys.get(team, key_id) if is_id(key_id) else None)

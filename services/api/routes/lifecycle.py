@@ -19,7 +19,7 @@ from services.api.routes.answers import (
     orchestration_address,
     refuse_unknown_parameters,
 )
-from services.api.routes.carrying_out import DONE_UNSEEN, carry_out, json_body, optional_json, refuse_body, to_come
+from services.api.routes.carrying_out import DONE_UNSEEN, carry_out, json_body, optional_json, refuse_anything, to_come
 from services.api.routes.documented import ACTION_EXAMPLE, AUTH_CODES, errors
 from shared.command_message import Reply
 from shared.domain.commands import (
@@ -99,7 +99,7 @@ _ACTIVATED: Final = {
 )
 async def activate(request: Request, principal: Writer, orchestration_id: OrchestrationId, parts: TheParts) -> Response:
     """Starts the tasks that are ready. No body is needed."""
-    await refuse_body(request)
+    await refuse_anything(request)
     return await _act(
         request, principal, parts, orchestration_id, ActivateOrchestration(), _Words("Activated", "Already active")
     )
@@ -119,6 +119,7 @@ async def pause(request: Request, principal: Writer, orchestration_id: Orchestra
     """Launches nothing any more. `stop`, which holds without a body, also stops the agents at work: their tasks go
     back to PENDING, and go on with the same agents after a resume where the provider can. `drain` lets them finish.
     """
+    refuse_unknown_parameters(request, set())
     mode = read_mode(await optional_json(request))
     return await _act(
         request, principal, parts, orchestration_id, PauseOrchestration(mode=mode), _Words("Paused", "Already paused")
@@ -136,7 +137,7 @@ async def pause(request: Request, principal: Writer, orchestration_id: Orchestra
 )
 async def resume(request: Request, principal: Writer, orchestration_id: OrchestrationId, parts: TheParts) -> Response:
     """Goes on where the pause broke off. No body is needed."""
-    await refuse_body(request)
+    await refuse_anything(request)
     return await _act(
         request, principal, parts, orchestration_id, ResumeOrchestration(), _Words("Resumed", "Already active")
     )
@@ -158,7 +159,7 @@ async def resume(request: Request, principal: Writer, orchestration_id: Orchestr
 )
 async def cancel(request: Request, principal: Writer, orchestration_id: OrchestrationId, parts: TheParts) -> Response:
     """Stops every agent and cancels what is not finished. No body is needed."""
-    await refuse_body(request)
+    await refuse_anything(request)
     ended = _Words("Cancelled", "Already cancelled")
     under_way = _Words("Cancelling", "Already cancelling")
     return await _act(request, principal, parts, orchestration_id, CancelOrchestration(), ended, under_way)
@@ -219,8 +220,7 @@ async def update(request: Request, principal: Writer, orchestration_id: Orchestr
 )
 async def delete(request: Request, principal: Writer, orchestration_id: OrchestrationId, parts: TheParts) -> Response:
     """Cancels what runs, then removes it: after that nothing of it is found by any id. What it cost stays counted."""
-    await refuse_body(request)
-    refuse_unknown_parameters(request, set())
+    await refuse_anything(request)
     known = found(await parts.reader.exists(principal.team, orchestration_id))
     outcome = await carry_out(request, principal, parts, orchestration_id, DeleteOrchestration())
     address = orchestration_address(orchestration_id)
@@ -241,7 +241,6 @@ async def _act(
     cancelling: _Words | None = None,
 ) -> Response:
     """Carry out a command and tell the state that it led to; `cancelling` are the words while that is CANCELLING."""
-    refuse_unknown_parameters(request, set())
     known = found(await parts.reader.exists(principal.team, orchestration_id))
     outcome = await carry_out(request, principal, parts, orchestration_id, command)
     if outcome is None:

@@ -108,7 +108,7 @@ async def list_orchestrations(
 ) -> Response:
     """All filters must hold. Pages stay in order while orchestrations are added; sorted by `updated_at`, one that
     changes meanwhile moves to where it then belongs."""
-    refuse_unknown_parameters(request, _PARAMETERS)
+    refuse_unknown_parameters(request, _PARAMETERS, {"status", "tag"})
     problems: list[Problem] = []
     wanted = Wanted(
         statuses=tuple(dict.fromkeys(state.value for state in status)),

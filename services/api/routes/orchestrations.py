@@ -23,6 +23,7 @@ from services.api.routes.answers import (
     STILL_TO_COME,
     action,
     orchestration_address,
+    refuse_unknown_parameters,
 )
 from services.api.routes.documented import AUTH_CODES, BULK_EXAMPLE, CREATE_EXAMPLE, errors
 
@@ -61,6 +62,7 @@ def _body(schema: str, example: dict[str, Any]) -> dict[str, Any]:
 )
 async def create(request: Request, principal: Writer, parts: TheParts, once: Once) -> Response:
     """Takes every field in camelCase and in snake_case. Unknown fields are refused."""
+    refuse_unknown_parameters(request, set())
     body = await read_json(request)
 
     async def plan(ids: RequestIds) -> Planned:
@@ -100,6 +102,7 @@ async def create_many(request: Request, principal: Writer, parts: TheParts, once
     A repository that is wrong is refused by itself, and so is one that comes twice with the same ref. What is wrong
     in a field that all share refuses the whole. An item holds the orchestration without its tasks.
     """
+    refuse_unknown_parameters(request, set())
     body = await read_json(request)
 
     async def plan(ids: RequestIds) -> BulkPlan:

@@ -1,23 +1,22 @@
 """The queue of the key's team."""
 
 import logging
-from typing import Annotated, Final
+from typing import Final
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from services.api.auth import Principal, Reader, requires
+from services.api.auth import QueueWriter, Reader
 from services.api.parts import TheParts
 from services.api.responses import ActionShape, Json
-from services.api.routes.answers import action
-from services.api.routes.documented import AUTH_CODES, errors
+from services.api.routes.answers import action, refuse_unknown_parameters
+from services.api.routes.carrying_out import refuse_anything
+from services.api.routes.documented import AUTH_CODES, BODY_CODES, errors
 
 router = APIRouter(prefix="/api/queue", tags=["queue"])
 
 _log = logging.getLogger(__name__)
-
-QueueWriter = Annotated[Principal, Depends(requires("queue:write"))]
 
 _STATS: Final = {
     "held": False,
@@ -54,7 +53,7 @@ def _answers(message: str, status: str) -> dict[int | str, dict[str, object]]:
             "description": "Done; asking twice is no error.",
             "content": {"application/json": {"example": example}},
         },
-        **errors(*AUTH_CODES),
+        **errors(*BODY_CODES, *AUTH_CODES),
     }
 
 
@@ -68,10 +67,11 @@ def _answers(message: str, status: str) -> dict[int | str, dict[str, object]]:
             "description": "As of now.",
             "content": {"application/json": {"example": _STATS}},
         },
-        **errors(*AUTH_CODES),
+        **errors("INVALID_REQUEST", *AUTH_CODES),
     },
 )
-async def stats(principal: Reader, parts: TheParts) -> Response:
+async def stats(request: Request, principal: Reader, parts: TheParts) -> Response:
+    refuse_unknown_parameters(request, set())
     return Json(await parts.queue.stats(principal.team))
 
 
@@ -81,8 +81,9 @@ async def stats(principal: Reader, parts: TheParts) -> Response:
     summary="Launch no agents of the team for now",
     responses=_answers("Paused", "PAUSED"),
 )
-async def pause(principal: QueueWriter, parts: TheParts) -> Response:
+async def pause(request: Request, principal: QueueWriter, parts: TheParts) -> Response:
     """What runs goes on. Tasks whose turn has come wait, and show `waiting_for: pause`."""
+    await refuse_anything(request)
     changed = await parts.queue.switch.hold(principal.team)
     _log.info("The queue is held", extra={"team": principal.team, "actor": principal.name})
     return Json(action(principal.team, "PAUSED", "Paused" if changed else "Already paused"))
@@ -94,7 +95,8 @@ async def pause(principal: QueueWriter, parts: TheParts) -> Response:
     summary="Launch agents of the team again",
     responses=_answers("Resumed", "ACTIVE"),
 )
-async def resume(principal: QueueWriter, parts: TheParts) -> Response:
+async def resume(request: Request, principal: QueueWriter, parts: TheParts) -> Response:
+    await refuse_anything(request)
     changed = await parts.queue.switch.let_go(principal.team)
     _log.info("The queue goes on", extra={"team": principal.team, "actor": principal.name})
     return Json(action(principal.team, "ACTIVE", "Resumed" if changed else "Already active"))
@@ -106,9 +108,10 @@ async def resume(principal: QueueWriter, parts: TheParts) -> Response:
     summary="Handle again what could not be handled",
     responses=_answers("2 messages are handled again", "ACTIVE"),
 )
-async def retry_failed(principal: QueueWriter, parts: TheParts) -> Response:
+async def retry_failed(request: Request, principal: QueueWriter, parts: TheParts) -> Response:
     """Puts at most 1000 parked messages of the team back where they came from. Failed tasks are not meant: those are
     retried one by one."""
+    await refuse_anything(request)
     handled = await parts.queue.retry_failed(principal.team)
     kept = f"; {handled.kept} can only be cleared" if handled.kept else ""
     return Json(action(principal.team, "ACTIVE", f"{_messages(handled.done)} handled again{kept}"))
@@ -120,8 +123,9 @@ async def retry_failed(principal: QueueWriter, parts: TheParts) -> Response:
     summary="Throw away what could not be handled",
     responses=_answers("2 messages are thrown away", "ACTIVE"),
 )
-async def clear_failed(principal: QueueWriter, parts: TheParts) -> Response:
+async def clear_failed(request: Request, principal: QueueWriter, parts: TheParts) -> Response:
     """Throws at most 1000 parked messages of the team away."""
+    await refuse_anything(request)
     handled = await parts.queue.clear_failed(principal.team)
     _log.warning("Parked messages are thrown away", extra={"team": principal.team, "actor": principal.name})
     return Json(action(principal.team, "ACTIVE", f"{_messages(handled.done)} thrown away"))

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from services.api.auth import Reader
 from services.api.parts import TheParts
-from services.api.routes.answers import OrchestrationId
+from services.api.routes.answers import OrchestrationId, refuse_unknown_parameters
 from services.api.routes.documented import AUTH_CODES, errors
 from services.api.routes.joining import join, pace, permit, sequence
 from services.api.sse import EventStream
@@ -72,6 +72,7 @@ async def stream(
     after: Annotated[str | None, Query(description="like Last-Event-ID, for clients that cannot set headers")] = None,
 ) -> Response:
     """See the description above, which is for those who read the API's documentation."""
+    refuse_unknown_parameters(request, {"after"})
     place = sequence("Last-Event-ID", last_event_id) if last_event_id else sequence("after", after)
     listener = await join(parts, principal.team, orchestration_id, place)
 

@@ -13,7 +13,7 @@ from services.api.parts import Parts, TheParts
 from services.api.patches import read_new_task, read_task_patch
 from services.api.responses import Json, TaskActionShape, TaskShape
 from services.api.routes.answers import STILL_TO_COME, OrchestrationId, action, found, refuse_unknown_parameters
-from services.api.routes.carrying_out import DONE_UNSEEN, Outcome, carry_out, json_body, refuse_body, to_come
+from services.api.routes.carrying_out import DONE_UNSEEN, Outcome, carry_out, json_body, refuse_anything, to_come
 from services.api.routes.documented import AUTH_CODES, errors
 from services.api.routes.tasks import TaskId, found_task, task_not_found
 from shared.domain.commands import AddTask, RestartTask, RetryTask, SkipTask, UpdateTask
@@ -171,8 +171,7 @@ async def restart(request: Request, principal: Writer, task_id: TaskId, parts: T
 )
 async def skip(request: Request, principal: Writer, task_id: TaskId, parts: TheParts) -> Response:
     """Only a PENDING or FAILED one. What depends on it can start. No body is needed."""
-    await refuse_body(request)
-    refuse_unknown_parameters(request, set())
+    await refuse_anything(request)
     known = found_task(await parts.reader.find_task(principal.team, task_id))
     outcome = await _carried_out(request, principal, parts, known.orchestration_id, SkipTask(task_id=task_id))
     return _action(outcome, task_id, "Skipped" if outcome and outcome.reply.changed else "Already skipped")
@@ -189,8 +188,7 @@ async def _run_again(
     request: Request, principal: Principal, parts: Parts, once: Once, command: RetryTask | RestartTask, done: str
 ) -> Response:
     """Each time leads to another agent, so a repeat with the same Idempotency-Key must not count."""
-    await refuse_body(request)
-    refuse_unknown_parameters(request, set())
+    await refuse_anything(request)
 
     async def plan(ids: RequestIds) -> _Planned:
         known = found_task(await parts.reader.find_task(principal.team, command.task_id))

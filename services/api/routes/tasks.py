@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Depends, Path, Request
 from starlette.responses import Response
 
 from services.api.auth import Reader
@@ -11,6 +11,7 @@ from services.api.errors import ApiError
 from services.api.parts import TheParts
 from services.api.reading import ShownTask
 from services.api.responses import Json, TaskShape
+from services.api.routes.answers import refuse_unknown_parameters
 from services.api.routes.documented import AUTH_CODES, errors
 from services.api.routes.examples import TASK_EXAMPLES
 
@@ -58,9 +59,10 @@ def found_task(shown: ShownTask | None) -> ShownTask:
             "description": "As it is now.",
             "content": {"application/json": {"example": TASK_EXAMPLES[0]}},
         },
-        **errors(*AUTH_CODES, "TASK_NOT_FOUND"),
+        **errors("INVALID_REQUEST", *AUTH_CODES, "TASK_NOT_FOUND"),
     },
 )
-async def get(principal: Reader, task_id: TaskId, parts: TheParts) -> Response:
+async def get(request: Request, principal: Reader, task_id: TaskId, parts: TheParts) -> Response:
     """`waiting_for` says why a task does not run yet, `attempts` what was tried so far, each with its agent."""
+    refuse_unknown_parameters(request, set())
     return Json(found_task(await parts.reader.find_task(principal.team, task_id)).task)
