@@ -8,8 +8,8 @@ import pytest
 from services.api.creation import create_command, read_create
 from services.api.problems import InvalidRequestError
 from shared.domain.commands import CreateOrchestration
+from shared.domain.ids import derive_id
 from shared.domain.models import KNOWN_WITHOUT_PROVIDER
-from shared.domain.orchestration import derive_id
 
 ID = "0b0e8c0a-2d3c-4a54-9f0e-7d1f2f6f3f11"
 
