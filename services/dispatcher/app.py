@@ -46,6 +46,8 @@ _RECONCILE_WORKERS = 64
 _TIMER_WORKERS = 16
 # An agent may take a minute to be created; more at once than this the provider would not like either.
 _MOST_LAUNCHES = 256
+# A ticket that waits for a slot comes again every few seconds, so how often it came says nothing of failures.
+_TICKET_DELAYS = (1.0, 5.0, 30.0)
 # A command that fails this often hits a defect; it is parked where it can be seen and sent again.
 _COMMAND_DELIVERIES = 20
 
@@ -75,6 +77,7 @@ async def build(settings: DispatcherSettings, runtime: Runtime) -> AsyncIterator
             create_wait=partial(limiter.wait, "create"),
             is_held=QueueHolds(held).is_held,
         )
+        audit = SlotAudit(handler, slots, reconciler.keep_followed)
         commands = Commands(handler, _NatsAnswers(nc))
         timers = DueTimers(handler, clock, ids)
         broker = make_broker(settings.nats_url, "dispatcher", grace=settings.stop_seconds)
@@ -97,11 +100,12 @@ async def build(settings: DispatcherSettings, runtime: Runtime) -> AsyncIterator
                 launcher.on_ticket,
                 workers=launches,
                 handler_seconds=None,
+                delays=_TICKET_DELAYS,
                 observer=metrics,
             )
         await broker.start()
         tasks = [
-            asyncio.create_task(SlotAudit(handler, slots).run(settings.slot_audit_seconds), name="slot-audit"),
+            asyncio.create_task(audit.run(settings.slot_audit_seconds), name="slot-audit"),
             asyncio.create_task(watch_consumers(nc, _CONSUMERS), name="watch-consumers"),
         ]
         for task in tasks:

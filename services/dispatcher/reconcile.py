@@ -99,6 +99,13 @@ class Reconciler:
         if failure is not None:
             raise failure
 
+    async def keep_followed(self, state: Orchestration, attempt_id: str) -> None:
+        """Put back the ticket or the watch of an attempt, whatever is remembered: should it have been lost, nobody
+        else would look at the attempt again."""
+        for action in plan(state):
+            if isinstance(action, Launch | Watch) and action.attempt_id == attempt_id:
+                await self._carry_out(state, action)
+
     @contextmanager
     def _marked(self, orchestration_id: str, action: Action) -> Iterator[None]:
         """While the provider is asked; everything else is quick, and safe to do twice."""

@@ -21,6 +21,8 @@ from shared.provider_client import open_provider
 from shared.system import RandomIds, SystemClock
 
 _WORKERS = 64
+# A watch comes again for as long as its agent lives, so how often it came says nothing of failures.
+_WATCH_DELAYS = (1.0, 5.0, 30.0)
 
 
 @asynccontextmanager
@@ -35,7 +37,7 @@ async def build(settings: MonitorSettings, runtime: Runtime) -> AsyncIterator[No
         broker = make_broker(settings.nats_url, "monitor", grace=settings.stop_seconds)
         metrics = ConsumerMetrics()
         subscribe(broker, MONITOR_RECEIPTS, Receipts(observer).on_receipt, workers=_WORKERS, observer=metrics)
-        subscribe(broker, MONITOR_WATCH, watch.on_watched, workers=_WORKERS, observer=metrics)
+        subscribe(broker, MONITOR_WATCH, watch.on_watched, workers=_WORKERS, delays=_WATCH_DELAYS, observer=metrics)
         await broker.start()
         watching = asyncio.create_task(watch_consumers(nc, [MONITOR_RECEIPTS, MONITOR_WATCH]), name="watch-consumers")
         runtime.supervise(watching)

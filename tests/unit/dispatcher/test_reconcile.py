@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from services.dispatcher.audit import SlotAudit
 from services.dispatcher.reconcile import Reconciler
 from services.dispatcher.timers import DueTimers
 from shared.command_handler import CommandHandler
@@ -143,6 +144,28 @@ async def test_a_stop_is_asked_for_once_and_its_failure_is_left_to_whoever_follo
         await d.take_all(d.reconciler())
         assert len(d.w.provider.stops) == 2
         assert (await d.w.attempt()).phase is Phase.CREATED
+
+
+@pytest.mark.parametrize(("launched", "stream"), [(False, QUEUE), (True, WATCH)])
+async def test_what_launches_or_follows_the_holder_of_a_slot_is_put_back_should_it_be_lost(
+    launched: bool, stream: str
+) -> None:
+    async with dispatcher() as d:
+        await d.w.create()
+        ticket = await d.w.ticket()
+        assert await d.w.slots.acquire(ticket, "medium", START, within=1)
+        if launched:
+            await d.w.launch()
+        reconciler = d.reconciler()
+        await d.take_all(reconciler)
+        d.publisher.messages.clear()
+        await d.take_all(reconciler)
+        assert d.publisher.messages == []
+        audit = SlotAudit(d.w.handler, d.w.slots, reconciler.keep_followed)
+        await audit.look_through()
+        await audit.look_through()
+        assert [message.stream for message in d.publisher.messages] == [stream]
+        assert await d.w.holders() == [ticket]
 
 
 async def agents_to_stop(d: Dispatcher, *names: str) -> list[str]:

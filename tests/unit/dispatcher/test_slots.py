@@ -14,6 +14,7 @@ from services.dispatcher.audit import SlotAudit
 from services.dispatcher.slots import SlotPool
 from shared.command_handler import CommandHandler
 from shared.domain.events import Level
+from shared.domain.state import Orchestration
 from shared.jetstream.errors import PublishUnavailableError
 from shared.jetstream.kv import KvView
 from shared.memory import ManualClock, MemoryEventLog, MemoryKeyValue, SequentialIds
@@ -208,6 +209,10 @@ async def test_the_metric_says_how_many_slots_are_taken_now() -> None:
 # Audit
 
 
+async def nothing(_state: Orchestration, _attempt_id: str) -> None:
+    return
+
+
 async def test_the_audit_gives_back_slots_of_ended_and_unknown_attempts_only() -> None:
     async with world() as w:
         await w.create(make_task("a", order_index=0), make_task("b", order_index=1), execution_mode="parallel")
@@ -215,7 +220,7 @@ async def test_the_audit_gives_back_slots_of_ended_and_unknown_attempts_only() -
         await w.launch(running)
         assert await take(w.slots, waiting.attempt_id)
         await w.bucket.create("slot-3", Ticket(TEAM, "orc-1", "never-was").encode())
-        await SlotAudit(w.handler, w.slots).look_through()
+        await SlotAudit(w.handler, w.slots, nothing).look_through()
         assert sorted(held.attempt_id for held in await w.holders()) == sorted([waiting.attempt_id, running.attempt_id])
 
 
@@ -238,7 +243,7 @@ async def test_a_cancelled_acquire_leaks_nothing_that_the_audit_does_not_find() 
                 await w.slots.acquire(Ticket(TEAM, "orc-unknown", "a"), "high", START, within=1)
             w.pass_by(live_on)
             w.restart()
-            await SlotAudit(w.handler, w.slots).look_through()
+            await SlotAudit(w.handler, w.slots, nothing).look_through()
             assert await w.holders() == []
 
 
@@ -265,7 +270,7 @@ async def test_the_audit_goes_on_when_log_or_bucket_do_not_answer() -> None:
     await bucket.create("slot-1", ticket("gone").encode())
     handler = CommandHandler(Away(), ManualClock(START), SequentialIds())
     async with pool(bucket, 1) as slots:
-        running = asyncio.create_task(SlotAudit(handler, slots).run(0.01))
+        running = asyncio.create_task(SlotAudit(handler, slots, nothing).run(0.01))
         await eventually(lambda: slots.in_use == 0 or running.done(), timeout=2)
         assert not running.done()
         running.cancel()
@@ -277,5 +282,5 @@ async def test_what_is_no_ticket_in_the_bucket_does_not_stop_the_audit() -> None
     await bucket.create("slot-2", ticket("gone").encode())
     handler = CommandHandler(MemoryEventLog(), ManualClock(START), SequentialIds())
     async with pool(bucket, 2) as slots:
-        await SlotAudit(handler, slots).look_through()
+        await SlotAudit(handler, slots, nothing).look_through()
         assert slots.in_use == 1
