@@ -2,7 +2,7 @@
 
 import typer
 
-from cli.commands import agents, catalogue, creating, deliveries, keys, lifecycle, local, reading, tasks
+from cli.commands import agents, catalogue, creating, deliveries, keys, lifecycle, local, queue, reading, tasks
 
 _HELP = """Runs programmes of coding work on cloud agents.
 
@@ -23,6 +23,7 @@ for name, group in (
     ("agent", agents.group),
     ("deliveries", deliveries.group),
     ("keys", keys.group),
+    ("queue", queue.group),
 ):
     app.add_typer(group, name=name)
 

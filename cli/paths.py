@@ -7,6 +7,7 @@ from cli.errors import UsageError
 ORCHESTRATIONS = "/api/orchestrations"
 DELIVERIES = "/api/webhook-deliveries"
 KEYS = "/api/keys"
+QUEUE = "/api/queue"
 
 
 def orchestration(orchestration_id: str) -> str:

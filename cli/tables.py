@@ -293,6 +293,20 @@ def delivery(found: View) -> RenderableType:
     return Group(known, tries)
 
 
+def queue(found: View) -> RenderableType:
+    waiting = [(f"waiting for {reason}", count) for reason, count in (found.get("waiting_for") or {}).items()]
+    by_priority = found.get("waiting_by_priority") or {}
+    return facts(
+        (
+            ("queue", "held: nothing is launched" if found.get("held") else "open"),
+            ("running", found.get("running")),
+            *waiting,
+            ("waiting by priority", ", ".join(f"{count} {level}" for level, count in by_priority.items())),
+            ("could not be handled", found.get("failed")),
+        )
+    )
+
+
 def keys(items: Sequence[View], now: datetime) -> RenderableType:
     return _table(
         "Id ~Name Team State ~Permissions Used",

@@ -210,3 +210,11 @@ def test_a_delivery_shows_each_of_its_tries() -> None:
     text = shown(tables.delivery({"id": "d1", "status": "FAILED", "host": "x.io", "attempts": tries}))
     assert "answered 500" in text
     assert "not known" in text
+
+
+def test_a_held_queue_says_so_and_what_waits_for_what() -> None:
+    found = {"held": True, "running": 2, "waiting_for": {"slot": 3}, "waiting_by_priority": {"high": 1}, "failed": 0}
+    text = shown(tables.queue(found))
+    assert "held: nothing is launched" in text
+    assert "waiting for slot" in text
+    assert "1 high" in text

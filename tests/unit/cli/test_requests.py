@@ -49,6 +49,9 @@ def _forget(api: StubApi) -> None:
         ("agent conversation bc-1", "GET /api/cloud-agents/bc-1/conversation", {}, None),
         ("deliveries redeliver d1", "POST /api/webhook-deliveries/d1/redeliver", {}, None),
         ("deliveries show d1", "GET /api/webhook-deliveries/d1", {}, None),
+        ("queue stats", "GET /api/queue/stats", {}, None),
+        ("queue pause", "POST /api/queue/pause", {}, None),
+        ("queue retry-failed", "POST /api/queue/retry-failed", {}, None),
         ("keys revoke k1 --team a", "DELETE /api/keys/k1", {"team": ["a"]}, None),
         (f"stats {ID} --at 77", f"GET {ORCHESTRATION}/stats", {"at": ["77"]}, None),
         ("task show t1", "GET /api/tasks/t1", {}, None),
@@ -384,12 +387,13 @@ def test_every_path_that_is_asked_for_is_one_of_the_api(api: StubApi) -> None:
         f"events {ID}|task add {ID} --file -|task show t1|task patch t1 --title x|retry t1|restart t1|skip t1|"
         "agent show bc-1|agent status bc-1|agent conversation bc-1|agent stop bc-1|agent followup bc-1 x|"
         "agent delete bc-1|models|costs|deliveries list|deliveries show d1|deliveries redeliver d1|list|"
+        "queue stats|queue pause|queue resume|queue retry-failed|queue clear-failed|"
         "keys create x -p admin|keys list|keys revoke k1|bulk - --repositories a/b"
     ).split("|"):
         orchestrator(api, *arguments.split(), "--json", stdin="title: x\n")
     asked = {one.line for one in api.asked}
     assert asked <= known, asked - known
-    assert len(asked) == 31
+    assert len(asked) == 36
 
 
 def test_nothing_is_asked_twice(api: StubApi) -> None:
