@@ -1,10 +1,10 @@
 """Rules for single values of a request; each gives the value as it is stored or raises ValueError with a sentence."""
 
-import ipaddress
 import re
 from datetime import UTC, datetime
 from typing import Final
-from urllib.parse import urlsplit
+
+from shared.receiver_address import BlockedError, check_address
 
 _GITHUB: Final = re.compile(r"(?i:https://github\.com/)")
 # A user managed by an enterprise has an underscore and the enterprise's short code behind the name.
@@ -51,36 +51,19 @@ def git_ref(text: str) -> str:
 
 
 def webhook_url(text: str, *, allow_private: bool) -> str:
-    """An address to notify: https and no address of a private network, unless the operator allows it."""
+    """An address to notify: https, and none that nothing would be sent to, unless the operator allows it.
+
+    Where its name leads to is looked at with every delivery.
+    """
     if len(text) > _URL_LENGTH:
         raise ValueError(f"must have at most {_URL_LENGTH} characters")
     if _URL_FORBIDDEN.search(text):
         raise ValueError("must not contain blanks, control characters or backslashes")
     try:
-        parts = urlsplit(text)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise ValueError("is not a valid URL") from None
-    if parts.scheme.lower() not in (("https", "http") if allow_private else ("https",)):
-        raise ValueError("must be an http or https URL" if allow_private else "must be an https URL")
-    if not host:
-        raise ValueError("must name a host")
-    if "@" in parts.netloc:
-        raise ValueError("must not contain a user name or password")
-    if not allow_private and _is_private(host):
-        raise ValueError("must not lead to a private address")
+        check_address(text, allow_private=allow_private)
+    except BlockedError as exc:
+        raise ValueError(f"is no address that can be notified: {exc}") from None
     return text
-
-
-def _is_private(host: str) -> bool:
-    """What the address says by itself; where a name leads to is checked again with every delivery."""
-    name = host.rstrip(".").lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return not ipaddress.ip_address(name).is_global
-    except ValueError:
-        return False
 
 
 def moment(text: str) -> datetime:

@@ -8,12 +8,12 @@ import httpx
 import orjson
 from pydantic import SecretStr
 
-from services.notifier.guard import BlockedError
 from services.notifier.notification import Notification
 from services.notifier.outbound import Answer, Outbound, SendTimeoutError, UnreachableError
 from services.notifier.outcome import Kind, Outcome
 from services.notifier.signing import signature_headers, team_key
 from shared.domain.state import Orchestration, statistics_of
+from shared.receiver_address import BlockedError
 from shared.views import View, orchestration_view, task_view
 
 _GONE: Final = 410

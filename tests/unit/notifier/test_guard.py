@@ -9,8 +9,9 @@ import httpcore
 import httpx
 import pytest
 
-from services.notifier.guard import BlockedError, Guard, is_public, resolve
+from services.notifier.guard import Guard, resolve
 from services.notifier.outbound import Outbound, UnreachableError
+from shared.receiver_address import BlockedError, is_public
 
 BAD_ADDRESSES = [
     "0.0.0.0",
