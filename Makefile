@@ -11,10 +11,10 @@ INSTALLED := $(LOCKED)-$(shell cat pyproject.toml requirements*.in | cksum | tr 
 
 CODE := services shared cli deploy tests docs/examples
 
-.PHONY: help setup demo up test check bench docs clean lock fmt
+.PHONY: help setup demo up test check machine fuzz bench docs clean lock fmt
 
 help: ## say what each target does
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-6s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-7s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## make .venv and install everything into it; the other targets do it when needed
 	@:
@@ -46,6 +46,13 @@ check: $(INSTALLED) ## run what must pass before a change: format, lint, types, 
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy --strict $(CODE)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+machine: $(INSTALLED) ## go long ways through the REST API, each answer held against a model
+	@MACHINE_EXAMPLES=$(or $(EXAMPLES),200) MACHINE_STEPS=50 exec $(BIN)/python -m pytest \
+		tests/integration/api/test_rest_machine.py $(ARGS)
+
+fuzz: $(INSTALLED) ## make up more than 5000 requests by the OpenAPI document, and check every answer
+	@exec $(BIN)/python -m tests.fuzz $(ARGS)
 
 bench: $(INSTALLED) ## measure speed and cost of the running system
 	@exec $(BIN)/python -m tests.bench $(ARGS)

@@ -55,10 +55,10 @@ class Provided:
 
 
 @asynccontextmanager
-async def provided(nats_url: str, database_url: str, prompt: str = FOREVER) -> AsyncIterator[Provided]:
+async def provided(nats_url: str, database_url: str, prompt: str = FOREVER, **settings: Any) -> AsyncIterator[Provided]:
     with serving(create_app(SimulatorSettings(**QUICK))) as url:
         async with (
-            running_api(nats_url, database_url, cursor_api_url=url, cursor_api_version="v1") as api,
+            running_api(nats_url, database_url, cursor_api_url=url, cursor_api_version="v1", **settings) as api,
             httpx.AsyncClient(base_url=url, auth=("key", "")) as simulator,
         ):
             made = (await simulator.post("/v1/agents", json=v1_body(prompt))).json()
