@@ -15,6 +15,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 
+from shared.observability.http_protocol import BoundedProtocol
+
 _MOST_FROM_WEBSOCKET: Final = 4096
 """Bytes of one message of a client; nothing of ours takes any."""
 _CLIENT_STANDS_STILL_MS: Final = 20_000
@@ -110,6 +112,7 @@ async def http_server(app: Any, host: str, port: int, *, stop_seconds: float = 2
         access_log=False,
         server_header=False,
         lifespan="off",
+        http=BoundedProtocol,
         timeout_graceful_shutdown=max(1, int(stop_seconds)),
         ws="websockets-sansio",  # keeps no task of its own for a connection
         ws_max_size=_MOST_FROM_WEBSOCKET,

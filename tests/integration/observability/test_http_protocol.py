@@ -1,0 +1,111 @@
+"""Requests that never become one: too much, too slow, or no HTTP at all."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from shared.observability.health import http_server
+from shared.observability.http_protocol import HEAD_BYTES, BoundedProtocol
+
+
+async def _echo(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(str(len(await request.body())))
+
+
+@asynccontextmanager
+async def connection() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    app = Starlette(routes=[Route("/", _echo, methods=["GET", "POST"])])
+    async with http_server(app, "127.0.0.1", 0, stop_seconds=1) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            async with asyncio.timeout(30):
+                yield reader, writer
+        finally:
+            writer.close()
+
+
+async def refusal(reader: asyncio.StreamReader) -> dict[str, Any]:
+    """The error that the connection ends with."""
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    error: dict[str, Any] = json.loads(body)["error"]
+    assert head.startswith(f"HTTP/1.1 {error['statusCode']} ".encode())
+    assert f"X-Request-ID: {error['metadata']['requestId']}".encode() in head
+    assert error["code"] == "INVALID_REQUEST"
+    return error
+
+
+async def answer(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    return await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+
+
+async def test_a_head_that_is_too_large_is_refused() -> None:
+    async with connection() as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nX-Long: " + b"a" * HEAD_BYTES + b"\r\n\r\n")
+        assert (await refusal(reader))["statusCode"] == 431
+
+
+async def test_a_header_that_never_ends_is_refused_before_it_has_filled_the_memory() -> None:
+    async with connection() as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nX-Endless: ")
+        sent = 0
+        while not reader.at_eof() and sent < 64 * 1024 * 1024:
+            try:
+                writer.write(b"a" * 65_536)
+                await writer.drain()
+            except ConnectionError:
+                break
+            sent += 65_536
+            await asyncio.sleep(0)
+    assert sent < 32 * 1024 * 1024
+
+
+async def test_a_head_as_large_as_it_may_be_and_many_requests_on_one_connection_are_served() -> None:
+    async with connection() as (reader, writer):
+        for _ in range(5):
+            writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nX-Long: " + b"a" * (HEAD_BYTES - 100) + b"\r\n\r\n")
+            assert await answer(reader) == b"0"
+        body = b"b" * 200_000
+        request = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n" + body
+        writer.write(request + request)
+        assert [await answer(reader), await answer(reader)] == [b"200000", b"200000"]
+
+
+@pytest.mark.parametrize(
+    "noise", [b"NONSENSE / HTTP/1.1\r\nHost: a\r\n\r\n", b"\x16\x03\x01\x00\xa5", b"GET / HTTP/9\r\n"]
+)
+async def test_what_is_no_http_is_told_so(noise: bytes) -> None:
+    async with connection() as (reader, writer):
+        writer.write(noise)
+        assert (await refusal(reader))["statusCode"] == 400
+
+
+async def test_a_head_that_comes_too_slowly_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BoundedProtocol, "head_seconds", 0.2)
+    async with connection() as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nHost: a")
+        assert (await refusal(reader))["statusCode"] == 408
+
+
+async def test_a_connection_on_which_nothing_is_asked_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BoundedProtocol, "head_seconds", 0.2)
+    async with connection() as (reader, _):
+        assert await reader.read() == b""
+
+
+async def test_a_body_may_take_longer_than_a_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BoundedProtocol, "head_seconds", 0.5)
+    async with connection() as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na")
+        await asyncio.sleep(1.0)  # the one thing to be shown: that nothing happens in this time
+        writer.write(b"b")
+        assert await answer(reader) == b"2"
