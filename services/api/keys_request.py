@@ -1,6 +1,6 @@
 """Requests to make a key."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -55,7 +55,7 @@ def read_key(body: Any, asking: Principal, now: datetime) -> KeyRequest:
         problems = list(_across(body, request, now))
     if request is None or problems:
         raise InvalidRequestError(problems)
-    _refuse_more_than_own(request, asking)
+    refuse_more_than_own(asking, request.permissions, request.team)
     return request
 
 
@@ -64,13 +64,17 @@ def _across(body: dict[str, Any], request: KeyRequest, now: datetime) -> Iterato
         yield problem("expires_at" if "expires_at" in body else "expiresAt", "must be in the future")
 
 
-def _refuse_more_than_own(request: KeyRequest, asking: Principal) -> None:
-    lacking = sorted(set(request.permissions) - asking.permissions)
+def refuse_more_than_own(asking: Principal, permissions: Collection[Permission], team: str | None) -> None:
+    """
+    Raises:
+        ApiError: 403, `asking` may not give these permissions, or not in that team.
+    """
+    lacking = sorted(set(permissions) - asking.permissions)
     if lacking:
         raise ApiError(
             "FORBIDDEN",
             f"a key cannot give what it lacks itself: {', '.join(lacking)}",
             metadata={"permissions": lacking},
         )
-    if request.team not in (None, asking.team) and not asking.operator:
+    if team not in (None, asking.team) and not asking.operator:
         raise ApiError("FORBIDDEN", "only the operator's key makes keys for other teams", metadata={"field": "team"})

@@ -13,7 +13,7 @@ from services.api.bodies import read_json
 from services.api.errors import ApiError
 from services.api.idempotency import Once, RequestIds
 from services.api.keys import NewKey, is_id, make_key, short_id
-from services.api.keys_request import read_key
+from services.api.keys_request import read_key, refuse_more_than_own
 from services.api.keys_table import Draft, KeyRecord
 from services.api.keys_view import (
     KeyShape,
@@ -145,6 +145,8 @@ async def create_key(request: Request, principal: Admin, parts: TheParts, once: 
         )
 
     async def carry_out(planned: PlannedKey) -> Response:
+        # The plan may be of another key of the team, which could do more.
+        refuse_more_than_own(principal, planned.permissions, planned.team)
         key = make_key(parts.settings.environment, planned.id)
         record = await parts.access.keys.add(key, _draft(planned, principal))
         if record.sha256 == key.sha256:

@@ -163,6 +163,26 @@ async def test_a_repeated_request_makes_one_key_and_shows_it_once(api: Running) 
     assert (other.status_code, other.json()["error"]["code"]) == (422, "IDEMPOTENCY_CONFLICT")
 
 
+async def test_the_plan_of_a_key_that_could_do_more_is_not_carried_out_for_another(
+    api: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = await make_key(api, permissions=["admin"])
+    wanted = {"name": "strong", "permissions": ["admin", "queue:write"]}
+    headers = {"Idempotency-Key": "of-the-team"}
+
+    async def away(*_: Any) -> None:
+        raise psycopg.OperationalError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(KeyTable, "add", away)
+        assert (await api.http.post("/api/keys", json=wanted, headers=headers)).status_code == 503
+    async with holding(api, manager["key"]) as client:
+        refused = await client.post("/api/keys", json=wanted, headers=headers)
+    assert refused.status_code == 403
+    assert refused.json()["error"]["metadata"]["permissions"] == ["queue:write"]
+    assert (await api.http.post("/api/keys", json=wanted, headers=headers)).status_code == 201
+
+
 async def test_the_last_use_is_written_apart_from_the_request(api: Running, nats_url: str, database_url: str) -> None:
     made = await make_key(api)
     async with running_api(nats_url, database_url, prepared=True, dispatching=False) as second:
