@@ -11,11 +11,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from services.api.allowed import allowed_methods
-from services.api.problems import InvalidRequestError, path, problem
+from services.api.problems import InvalidRequestError, path, problem, sentence
 from services.api.queries import BadCursorError
 from services.api.responses import Json
 from shared.domain.errors import HTTP_STATUS, Refusal
-from shared.jetstream.errors import PayloadTooLargeError, PublishRefusedError, PublishUnavailableError
+from shared.jetstream.errors import (
+    PayloadTooLargeError,
+    PublishRefusedError,
+    PublishUnavailableError,
+    StreamFullError,
+)
 from shared.observability.metrics import ERRORS
 from shared.ports import LogFullError, LogUnavailableError
 
@@ -104,9 +109,15 @@ def translate(exc: Exception) -> ApiError:
         case psycopg.Error():
             _log.error("The database refused", exc_info=exc)
             return ApiError("DATABASE_ERROR", "the database refused")
-        case PublishUnavailableError() | LogUnavailableError() | LogFullError() | PublishRefusedError():
+        case PublishUnavailableError() | LogUnavailableError():
             _log.warning("The broker is away: %r", exc)
             return unavailable("the message broker does not answer")
+        case LogFullError() | StreamFullError():
+            _log.error("The broker has no room left: %r", exc)
+            return unavailable("the message broker takes nothing at the moment")
+        case PublishRefusedError():
+            _log.error("The broker refused", exc_info=exc)
+            return ApiError("QUEUE_ERROR", "the message broker refused")
         case _:
             _log.error("A request crashed", exc_info=exc)
             return ApiError("INTERNAL_ERROR", "something went wrong on our side")
@@ -114,7 +125,7 @@ def translate(exc: Exception) -> ApiError:
 
 def _invalid_parameters(exc: RequestValidationError) -> ApiError:
     # The first part of a place is where the parameter stands: query, path, header.
-    problems = [problem(path(error["loc"][1:]), error["msg"]) for error in exc.errors()]
+    problems = [problem(path(error["loc"][1:]), sentence(error["msg"])) for error in exc.errors()]
     invalid = InvalidRequestError(problems)
     return ApiError("INVALID_REQUEST", invalid.message, metadata=invalid.metadata)
 

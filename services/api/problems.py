@@ -9,6 +9,7 @@ Code = Literal["MISSING_REQUIRED_FIELD", "INVALID_REPOSITORY", "INVALID_TASK", "
 
 _MOST_NAMED: Final = 100
 _LONGEST_NAME: Final = 200
+_SHOULD: Final = re.compile(r"^\w+ should ")
 _REPOSITORY: Final = re.compile(r"repository|repositories\[[0-9]+\](\.repository)?")
 
 
@@ -65,6 +66,12 @@ def code_for(field: str) -> Code:
 
 def problem(field: str, message: str) -> Problem:
     return Problem(field, message, code_for(field))
+
+
+def sentence(message: str) -> str:
+    """What pydantic says of a value, to go on from the field's name: `limit: must be …`."""
+    said = _SHOULD.sub("must ", message, count=1).replace(" after validation", "")
+    return said[0].lower() + said[1:]
 
 
 def path(parts: Iterable[str | int]) -> str:

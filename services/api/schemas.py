@@ -25,7 +25,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from services.api import rules
 from services.api.cron import cron_line
 from services.api.links import dependencies, outline
-from services.api.problems import Problem, path, problem
+from services.api.problems import Problem, path, problem, sentence
 from shared.domain.events import Complexity, Level
 
 MAX_TASKS: Final = 50
@@ -355,8 +355,7 @@ def _problem(
         return problem(field, _why_unknown(model, error["loc"]))
     if kind == "model_type":
         return problem(field, "must be a JSON object")
-    message = error["msg"]
-    return problem(field, message[0].lower() + message[1:])
+    return problem(field, sentence(error["msg"]))
 
 
 def _why_unknown(model: type[BaseModel], place: tuple[int | str, ...]) -> str:

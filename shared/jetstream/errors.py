@@ -27,6 +27,10 @@ class PublishRefusedError(Exception):
     """The broker refused the message for good; it is not stored."""
 
 
+class StreamFullError(PublishRefusedError):
+    """There is no room for the message now; it is not stored."""
+
+
 class AlreadyThereError(PublishRefusedError):
     """The stream takes one message a subject, and one is there."""
 

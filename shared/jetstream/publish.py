@@ -15,6 +15,7 @@ from shared.jetstream.errors import (
     PayloadTooLargeError,
     PublishRefusedError,
     PublishUnavailableError,
+    StreamFullError,
 )
 from shared.jetstream.retry import Backoff
 
@@ -76,7 +77,7 @@ class Publisher(Protocol):
         Raises:
             PayloadTooLargeError: more than 512 KiB; nothing was sent.
             AlreadyThereError: the stream takes one message a subject, and has one.
-            PublishRefusedError: the broker will not take it; nothing was stored.
+            PublishRefusedError: the broker will not take it (StreamFullError: not now); nothing was stored.
             PublishUnavailableError: no answer in time; the outcome is unknown.
         """
 
@@ -152,4 +153,6 @@ class JetStreamPublisher:
         except BrokerRefusal as exc:
             if exc.is_one_per_subject:
                 raise AlreadyThereError(subject) from exc
+            if exc.is_full:
+                raise StreamFullError(str(exc)) from exc
             raise PublishRefusedError(str(exc)) from exc

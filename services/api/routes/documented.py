@@ -33,7 +33,7 @@ _MESSAGES: Final = {
 def errors(*codes: str) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may answer these codes, and those that every route may answer."""
     found: dict[int | str, dict[str, Any]] = {}
-    for code in (*codes, "INTERNAL_ERROR", "SERVICE_UNAVAILABLE"):
+    for code in (*codes, "INTERNAL_ERROR", "DATABASE_ERROR", "QUEUE_ERROR", "SERVICE_UNAVAILABLE"):
         status = HTTP_STATUS[code]
         answer = found.setdefault(
             status,
