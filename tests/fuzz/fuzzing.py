@@ -14,6 +14,7 @@ from typing import Final
 from tests.fuzz.things import Things, make_things
 from tests.integration.api.system import KEY
 from tests.integration.api.test_agents import Provided, provided
+from tests.support.servers import temporary_folder
 
 _FOLDER: Final = Path(__file__).parent
 _PROJECT: Final = _FOLDER.parents[1]
@@ -47,19 +48,20 @@ class Target:
             "PYTHONPATH": str(_PROJECT),
         }
         command = ("-m", "schemathesis.cli", "--config-file", str(_FOLDER / "schemathesis.toml"), "run")
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, *command, f"{self.url}/openapi.json", *options),
-            cwd=_PROJECT,
-            env=environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        try:
-            printed, _ = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+        with temporary_folder() as folder:  # for what it writes down between two runs
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, *command, f"{self.url}/openapi.json", *options),
+                cwd=folder,
+                env=environment,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+            try:
+                printed, _ = await process.communicate()
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
         output = printed.decode(errors="replace")
         found = _CASES.search(output)
         return Fuzzed(output, process.returncode or 0, int(found[1].replace(",", "")) if found else 0)

@@ -11,6 +11,6 @@ from tests.fuzz.fuzzing import target
 @pytest.mark.timeout(240)
 async def test_made_up_requests_are_answered_as_the_document_says(nats_url: str, database_url: str) -> None:
     async with target(nats_url, database_url) as api:
-        fuzzed = await api.fuzz("--phases", "examples,fuzzing", "--max-examples", "2", "--generation-deterministic")
+        fuzzed = await api.fuzz("--phases", "fuzzing", "--max-examples", "2", "--generation-deterministic")
     assert fuzzed.status == 0, fuzzed.output
     assert fuzzed.cases > 100, fuzzed.output

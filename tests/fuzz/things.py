@@ -7,7 +7,7 @@ from tests.integration.api.steering import Case, in_state, new
 from tests.integration.api.system import Running
 from tests.integration.api.test_deliveries import DONE, GIVEN_UP, NO, notification, tried
 
-_DISPOSABLE = 20
+_DISPOSABLE = 10
 
 
 @dataclass
