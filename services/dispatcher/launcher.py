@@ -164,11 +164,17 @@ class Launcher:
         return found
 
     async def _note_waiting(self, ticket: Ticket, attempt: Attempt, wait: float) -> None:
-        """Tell why there is no agent yet, unless that is known; what changes every second would fill the log."""
+        """Tell why there is no agent yet, unless that is known; what changes every second would fill the log.
+
+        Where many wait, each that is let through shifts the wait of all others: the longer it has been, the less a
+        shift is worth telling.
+        """
         until = self.clock.now() + timedelta(seconds=wait)
-        known = attempt.delay.until if attempt.delay and attempt.delay.reason == "rate_limit" else None
-        if known is not None and abs(until - known) <= timedelta(seconds=_WAIT_CHANGE_SECONDS):
-            return
+        delay = attempt.delay if attempt.delay and attempt.delay.reason == "rate_limit" else None
+        if delay is not None and delay.until is not None:
+            worth_telling = max(timedelta(seconds=_WAIT_CHANGE_SECONDS), (self.clock.now() - delay.since) / 2)
+            if abs(until - delay.until) <= worth_telling:
+                return
         command = NoteWaiting(attempt_id=ticket.attempt_id, reason="rate_limit", until=until)
         await self._handle(ticket, command, until.isoformat())
 

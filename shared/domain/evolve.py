@@ -253,7 +253,9 @@ def _of_attempt(task: Task, event: _OfAttempt, at: datetime) -> Task:
 def _changed(attempt: Attempt, event: _OfAttempt, at: datetime) -> Attempt:
     match event:
         case ev.AttemptWaiting():
-            return replace(attempt, delay=LaunchDelay(event.reason, event.until))
+            is_same = attempt.delay is not None and attempt.delay.reason == event.reason
+            since = attempt.delay.since if attempt.delay and is_same else at
+            return replace(attempt, delay=LaunchDelay(event.reason, since, event.until))
         case ev.AttemptStarted():
             return _started(attempt, event, at)
         case ev.AgentCreated():

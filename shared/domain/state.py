@@ -40,9 +40,10 @@ Ending = Literal["COMPLETED", "FAILED", "STOPPED", "WITHDRAWN"]
 
 @dataclass(frozen=True, slots=True)
 class LaunchDelay:
-    """Why an attempt is not launched yet, and when that will be looked at again where it is known."""
+    """Why an attempt is not launched yet, since when, and when that will be looked at again where it is known."""
 
     reason: LaunchWait
+    since: datetime
     until: datetime | None = None
 
 

@@ -434,6 +434,20 @@ async def test_a_wait_that_shifts_a_little_all_the_time_is_told_once() -> None:
         assert len([event for event in await w.events() if isinstance(event, AttemptWaiting)]) == 1
 
 
+async def test_a_wait_that_goes_on_shifting_is_told_ever_more_rarely() -> None:
+    async with world("v1") as w:
+        await w.create()
+        w.limit_until = w.clock.now() + timedelta(seconds=6)
+
+        async def shift() -> None:
+            w.limit_until = max(w.limit_until, w.clock.now() + timedelta(seconds=6))
+
+        w.while_asleep = [shift] * 360  # for half an hour
+        await w.launch()
+        assert w.clock.now() - START >= timedelta(minutes=30)
+        assert len([event for event in await w.events() if isinstance(event, AttemptWaiting)]) <= 20
+
+
 async def test_a_moment_of_the_rate_limit_is_not_worth_telling() -> None:
     async with world("v1") as w:
         await w.create()
