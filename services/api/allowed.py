@@ -12,6 +12,5 @@ def allowed_methods(app: FastAPI, path: str) -> list[str]:
         pattern = context.path or ""
         if context.methods and compile_path(pattern)[0].match(path):
             by_pattern.setdefault(pattern, set()).update(context.methods)
-    if path in by_pattern:
-        return sorted(by_pattern[path])
-    return sorted({method for methods in by_pattern.values() for method in methods})
+    found = by_pattern.get(path) or {method for methods in by_pattern.values() for method in methods}
+    return sorted(found | ({"HEAD"} if "GET" in found else set()))

@@ -17,6 +17,7 @@ from services.api.deliveries import Deliveries
 from services.api.errors import add_error_handlers
 from services.api.file_limit import allow_streams
 from services.api.guard import JetStreamProbe
+from services.api.head import HeadAsGet
 from services.api.health import Health, ProviderCheck
 from services.api.history import History
 from services.api.idempotency import Idempotency
@@ -163,6 +164,7 @@ def make_app(parts: Parts) -> FastAPI:
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
     add_error_handlers(app)
     app.add_middleware(BodyLimit, limit=_MAX_BODY, smaller={webhook.PATH: webhook.MAX_BYTES})
+    app.add_middleware(HeadAsGet)
     app.add_middleware(RequestFrame)
     app.add_middleware(RateLimitHeaders)  # the last one is the outermost
     return app

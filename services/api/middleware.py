@@ -19,6 +19,8 @@ _READ_SECONDS: Final = 10.0
 """A whole body must have come by then, so that nobody can hold connections by sending a byte now and then."""
 _DRAINED_BYTES: Final = 8 * 1024 * 1024
 _DRAIN_SECONDS: Final = 2.0
+_ONLY_TLS: Final = "max-age=31536000"
+"""Told where the request came by TLS, or by a proxy that is trusted and says so: for a year nothing else is tried."""
 
 _REQUESTS = Counter("http_requests", "Requests answered", ["route", "method", "status"])
 _SECONDS = Histogram("http_request_duration_seconds", "Until the head of the answer", ["route", "method"])
@@ -47,7 +49,7 @@ class RequestFrame:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                _add_headers(MutableHeaders(scope=message), request_id)
+                _add_headers(MutableHeaders(scope=message), request_id, scope)
                 _count(scope, message["status"], time.monotonic() - begun)
             await send(message)
 
@@ -71,7 +73,7 @@ class RequestFrame:
                 return
             if message["type"] in ("websocket.accept", "websocket.http.response.start"):
                 answered, accepted = True, message["type"] == "websocket.accept"
-                _add_headers(MutableHeaders(scope=message), request_id)
+                _add_headers(MutableHeaders(scope=message), request_id, scope)
                 _count_websocket(scope, message.get("status", 101))
             await send(message)
 
@@ -98,9 +100,12 @@ def _request_id(given: str | None) -> str:
     return given if given and _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
-def _add_headers(headers: MutableHeaders, request_id: str) -> None:
+def _add_headers(headers: MutableHeaders, request_id: str, scope: Scope) -> None:
     headers["X-Request-ID"] = request_id
     headers["X-Content-Type-Options"] = "nosniff"
+    headers["Content-Security-Policy"] = "frame-ancestors 'none'"
+    if scope["scheme"] in ("https", "wss"):
+        headers["Strict-Transport-Security"] = _ONLY_TLS
     headers.setdefault("Cache-Control", "no-store")
 
 
@@ -116,7 +121,7 @@ def _route(scope: Scope) -> str:
 def _count(scope: Scope, status: int, seconds: float) -> None:
     # Methods are whatever a client makes up.
     route = _route(scope)
-    method = scope["method"] if scope["method"] in ("GET", "POST", "PATCH", "PUT", "DELETE") else "other"
+    method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE") else "other"
     _REQUESTS.labels(route, method, str(status)).inc()
     _SECONDS.labels(route, method).observe(seconds)
 

@@ -11,6 +11,7 @@ import pytest
 from services.api.listing import Listing
 from shared.domain.errors import HTTP_STATUS
 from tests.integration.api.system import Running, order
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -173,12 +174,12 @@ async def test_an_error_has_the_one_shape(shared_api: Running, case: Case) -> No
 @pytest.mark.parametrize(
     ("path", "methods"),
     [
-        (LIST, "GET, POST"),
-        (f"{LIST}/{NOWHERE}", "DELETE, GET, PATCH"),
+        (LIST, "GET, HEAD, POST"),
+        (f"{LIST}/{NOWHERE}", "DELETE, GET, HEAD, PATCH"),
         (f"{LIST}/{NOWHERE}/activate", "PATCH, POST"),
-        ("/api/cloud-agents/bc-1", "DELETE, GET"),
-        ("/api/keys", "GET, POST"),
-        ("/health", "GET"),
+        ("/api/cloud-agents/bc-1", "DELETE, GET, HEAD"),
+        ("/api/keys", "GET, HEAD, POST"),
+        ("/health", "GET, HEAD"),
     ],
 )
 async def test_a_method_that_is_not_taken_is_answered_with_those_that_are(
@@ -228,7 +229,15 @@ async def test_a_crash_shows_nothing_of_the_inside(
     assert (await shared_api.http.get("/health/live")).status_code == 200
 
 
-async def test_what_holds_no_head_has_no_body_either(shared_api: Running) -> None:
-    response = await shared_api.http.head(LIST)
-    assert (response.status_code, response.content) == (405, b"")
-    assert response.headers["Allow"] == "GET, POST"
+async def test_head_is_answered_like_get_without_a_body(shared_api: Running) -> None:
+    for path, status in (("/health", 200), (LIST, 200), (f"{LIST}/{NOWHERE}", 404), (f"{LIST}/bulk/x", 404)):
+        response = await shared_api.http.head(path)
+        assert (response.status_code, response.content) == (status, b"")
+        assert int(response.headers["Content-Length"]) > 0
+
+
+async def test_head_of_a_stream_ends(shared_api: Running) -> None:
+    made = await shared_api.create()
+    response = await shared_api.http.head(f"{LIST}/{made['id']}/stream")
+    assert response.headers["Content-Type"].startswith("text/event-stream")
+    await eventually(lambda: shared_api.parts.hub.listeners == 0)

@@ -7,10 +7,12 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI, Request
+from starlette.responses import StreamingResponse
 from starlette.types import Message, Scope
 
 from services.api import middleware
 from services.api.errors import add_error_handlers
+from services.api.head import HeadAsGet
 from services.api.middleware import BodyLimit, RequestFrame
 
 LIMIT = 1000
@@ -23,12 +25,22 @@ def make_app() -> FastAPI:
     async def echo(request: Request) -> dict[str, int]:
         return {"bytes": len(await request.body())}
 
+    @app.get("/endless")
+    async def endless() -> StreamingResponse:
+        async def beats() -> AsyncIterator[bytes]:
+            while True:
+                yield b"beat"
+                await asyncio.sleep(0.01)
+
+        return StreamingResponse(beats(), headers={"X-Kind": "endless"})
+
     @app.get("/crash")
     async def crash() -> None:
         raise RuntimeError("postgresql://user:secret@db/orchestrator")
 
     add_error_handlers(app)
     app.add_middleware(BodyLimit, limit=LIMIT, smaller={"/small": 10})
+    app.add_middleware(HeadAsGet)
     app.add_middleware(RequestFrame)
     return app
 
@@ -121,7 +133,26 @@ async def test_every_error_has_the_one_shape(
     assert set(body["error"]) == {"code", "message", "statusCode", "metadata"}
     assert (body["error"]["code"], body["error"]["statusCode"]) == (code, status)
     assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Content-Security-Policy"] == "frame-ancestors 'none'"
+    assert "Server" not in response.headers
+    assert "Access-Control-Allow-Origin" not in response.headers
     assert response.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(("path", "status"), [("/endless", 200), ("/nothing", 404), ("/echo", 405), ("/crash", 500)])
+async def test_head_is_answered_as_get_without_a_body(http: httpx.AsyncClient, path: str, status: int) -> None:
+    async with asyncio.timeout(30):
+        response = await http.head(path)
+    assert response.status_code == status
+    assert response.headers["X-Request-ID"]
+    assert response.headers.get("X-Kind") == ("endless" if status == 200 else None)
+
+
+async def test_only_tls_is_asked_for_where_it_is_there() -> None:
+    for scheme, told in (("http", None), ("https", "max-age=31536000")):
+        transport = httpx.ASGITransport(app=make_app())
+        async with httpx.AsyncClient(transport=transport, base_url=f"{scheme}://api") as client:
+            assert (await client.get("/nothing")).headers.get("Strict-Transport-Security") == told
 
 
 async def test_a_crash_shows_nothing_of_the_inside_and_is_logged_with_its_traceback(
