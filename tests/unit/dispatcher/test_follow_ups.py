@@ -14,6 +14,7 @@ from shared.domain.commands import (
     ObserveAgent,
     PauseOrchestration,
     ResumeOrchestration,
+    Tick,
 )
 from shared.domain.events import AgentStatus, OrchestrationStatus, TaskStatus
 from shared.domain.state import Attempt, Phase
@@ -110,6 +111,26 @@ async def test_a_follow_up_by_the_user_tells_their_words(version: ApiVersion) ->
         assert agent_id == first.agent_id
         assert prompt.startswith("Now write the tests.\n")
         assert (await w.attempt()).phase is Phase.CREATED
+        assert len(w.provider.requests) == 1
+
+
+@both
+async def test_a_follow_up_that_failed_tells_the_same_agent_the_same_words_again(version: ApiVersion) -> None:
+    async with world(version) as w:
+        await w.create()
+        await w.launch()
+        first = await end(w, AgentStatus.FINISHED)
+        await w.do(FollowUp(attempt_id=first.attempt_id, prompt="Now write the tests."))
+        await w.launch()
+        await end(w, AgentStatus.FAILED)
+        w.clock.advance(timedelta(minutes=2))
+        await w.do(Tick())
+        await w.launch()
+        assert [agent_id for agent_id, _ in w.provider.told] == [first.agent_id] * 2
+        once, again = (prompt for _, prompt in w.provider.told)
+        assert once.startswith("Now write the tests.\n")
+        assert again.startswith("Now write the tests.\n")
+        assert once != again, "each can be recognised"
         assert len(w.provider.requests) == 1
 
 
