@@ -31,7 +31,7 @@ from shared.domain import commands as cmd
 from shared.domain.events import AgentStatus, Failure
 from shared.jetstream.event_log import JetStreamEventLog
 from shared.system import RandomIds
-from tests.integration.api.machine_model import Job, Model, Refused, Try
+from tests.integration.api.machine_model import OVER, Job, Model, Refused, Try
 from tests.integration.api.system import KEY, Running, running_api
 from tests.support.servers import fresh_database, nats_server
 
@@ -171,26 +171,47 @@ class RestMachine(RuleBasedStateMachine):
 
     # Users steer the whole
 
+    @rule(what=st.sampled_from(["activate", "stop", "drain", "resume"]))
+    def steer(self, what: str) -> None:
+        match what:
+            case "activate":
+                self.activate()
+            case "resume":
+                self.resume()
+            case _:
+                self.pause(what)
+
+    @precondition(lambda self: self.model.status in ("PENDING", "PAUSED"))
     @rule()
+    def go_on(self) -> None:
+        (self.resume if self.model.status == "PAUSED" else self.activate)()
+
+    @precondition(lambda self: any(tried.may_have_agent for _, tried in self.active()))
+    @rule(what=st.sampled_from([None, "stop", "stop", "drain", "cancel"]))
+    def interrupt_agents(self, what: str | None) -> None:
+        self.cancel() if what == "cancel" else self.pause(what)
+
+    @precondition(lambda self: self.model.status in OVER and not self.model.is_deleted)
+    @rule(at=ANY, what=st.sampled_from(["retry", "restart"]))
+    def take_up_again(self, at: int, what: str) -> None:
+        self.commands_task(self.job(at), what, False)
+
     def activate(self) -> None:
         self.acts("/activate", Model.activate, "Activated", "Already active")
 
-    @rule(mode=st.sampled_from(["stop", "drain", None]))
     def pause(self, mode: str | None) -> None:
         body = {"mode": mode} if mode else None
         self.acts("/pause", lambda model: model.pause(mode or "stop"), "Paused", "Already paused", json=body)
 
-    @rule()
     def resume(self) -> None:
         self.acts("/resume", Model.resume, "Resumed", "Already active")
 
-    @precondition(lambda self: self.model.status == "PAUSED")
-    @rule()
-    def go_on(self) -> None:
-        self.resume()
-
     @precondition(lambda self: len(self.past) > 8)
-    @rule()
+    @rule(really=st.sampled_from([False, True]))
+    def give_up(self, really: bool) -> None:
+        if really:
+            self.cancel()
+
     def cancel(self) -> None:
         response = self.command(Model.cancel, "POST", f"{self.path}/cancel")
         if response is not None:
@@ -200,9 +221,11 @@ class RestMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: len(self.past) > 15)
     @rule(really=st.sampled_from([False, False, True]))
-    def delete(self, really: bool) -> None:
-        if not really:
-            return
+    def get_rid_of(self, really: bool) -> None:
+        if really:
+            self.delete()
+
+    def delete(self) -> None:
         response = self.command(Model.delete, "DELETE", self.path, good=(200, 202))
         if response is not None:
             gone = self.model.is_deleted
@@ -385,6 +408,7 @@ class RestMachine(RuleBasedStateMachine):
         self.serve(cmd.NoteWaiting(attempt_id=self.attempt_id(job, tried), reason=reason))
         self.model.wait(job, tried, reason)
 
+    @precondition(lambda self: any(job.waits_for_retry or job.status == "PROCESSING" for job in self.model.jobs))
     @rule()
     def hours_pass(self) -> None:
         active = self.active()
