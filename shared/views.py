@@ -10,6 +10,7 @@ from typing import Any
 from shared.domain.events import Failure, OrchestrationStatus, TaskStatus
 from shared.domain.readiness import Waiting, waiting_for
 from shared.domain.state import Attempt, Orchestration, Runs, Task
+from shared.moments import written
 
 View = dict[str, Any]
 
@@ -35,7 +36,7 @@ def orchestration_view(state: Orchestration) -> View:
         "base": spec.base,
         "deliverable": spec.deliverable,
         "max_cost": spec.max_cost,
-        "start_at": _time(spec.start_at),
+        "start_at": written(spec.start_at),
         "schedule": spec.schedule.model_dump() if spec.schedule else None,
         "schedule_id": state.schedule_id,
         "runs": _runs_view(state.runs) if state.runs else None,
@@ -46,19 +47,19 @@ def orchestration_view(state: Orchestration) -> View:
         "error_code": state.failure.code if state.failure else None,
         "error_message": state.failure.message if state.failure else None,
         "warnings": list(state.warnings),
-        "created_at": _time(state.created_at),
-        "updated_at": _time(state.updated_at),
-        "activated_at": _time(state.activated_at),
+        "created_at": written(state.created_at),
+        "updated_at": written(state.updated_at),
+        "activated_at": written(state.activated_at),
         "pause_mode": state.pause_mode,
-        "paused_at": _time(state.idle_since),
+        "paused_at": written(state.idle_since),
         "paused_duration": state.idle_ms,
-        "completed_at": _time(state.ended_at),
+        "completed_at": written(state.ended_at),
         "version": state.version,
     }
 
 
 def _runs_view(runs: Runs) -> View:
-    return {"count": runs.count, "last_id": runs.last_id, "last_at": _time(runs.last_at)}
+    return {"count": runs.count, "last_id": runs.last_id, "last_at": written(runs.last_at)}
 
 
 def task_view(state: Orchestration, task: Task) -> View:
@@ -95,12 +96,12 @@ def task_view(state: Orchestration, task: Task) -> View:
         "duration": _milliseconds(task.started_at, ended),
         "cost": round(task.cost, 6),
         "waiting_for": waiting.reason if waiting else None,
-        "waiting_until": _time(waiting.until) if waiting else None,
-        "created_at": _time(task.created_at),
-        "updated_at": _time(task.updated_at),
-        "started_at": _time(task.started_at),
-        "completed_at": _time(task.completed_at),
-        "failed_at": _time(task.failed_at),
+        "waiting_until": written(waiting.until) if waiting else None,
+        "created_at": written(task.created_at),
+        "updated_at": written(task.updated_at),
+        "started_at": written(task.started_at),
+        "completed_at": written(task.completed_at),
+        "failed_at": written(task.failed_at),
         "attempts": [_attempt_view(attempt) for attempt in task.attempts],
     }
 
@@ -134,10 +135,10 @@ def _attempt_view(attempt: Attempt) -> View:
         "result_summary": attempt.result.summary if attempt.result else None,
         "duration": attempt.duration_ms or None,
         "cost": attempt.cost,
-        "queued_at": _time(attempt.queued_at),
-        "started_at": _time(attempt.started_at),
-        "deadline_at": _time(attempt.deadline_at),
-        "ended_at": _time(attempt.ended_at),
+        "queued_at": written(attempt.queued_at),
+        "started_at": written(attempt.started_at),
+        "deadline_at": written(attempt.deadline_at),
+        "ended_at": written(attempt.ended_at),
     }
 
 
@@ -212,7 +213,3 @@ def _milliseconds(start: datetime | None, end: datetime | None) -> int | None:
     if start is None or end is None:
         return None
     return max(0, round((end - start).total_seconds() * 1000))
-
-
-def _time(value: datetime | None) -> str | None:
-    return value.isoformat().replace("+00:00", "Z") if value else None

@@ -1,10 +1,9 @@
 """How a cloud agent is shown by itself: with the orchestration, the task and the attempt that it works for."""
 
-from datetime import datetime
-
 from services.api.projections import agent_row
 from services.api.queries import AgentRow
 from shared.domain.state import Attempt, Orchestration, Task
+from shared.moments import written
 from shared.views import View
 
 
@@ -28,8 +27,8 @@ def agent_view(agent: AgentRow) -> View:
         "task_id": agent.task_id,
         "attempt_id": agent.attempt_id,
         "attempt_number": agent.number,
-        "started_at": _time(agent.started_at),
-        "ended_at": _time(agent.ended_at),
+        "started_at": written(agent.started_at),
+        "ended_at": written(agent.ended_at),
     }
 
 
@@ -50,7 +49,3 @@ def _precedence(having: tuple[Task, Attempt]) -> tuple[bool, bool, int]:
     """An attempt that was to continue the agent, but never did, says nothing of it."""
     _, attempt = having
     return attempt.is_active, attempt.has_had_agent, attempt.number
-
-
-def _time(value: datetime | None) -> str | None:
-    return value.isoformat().replace("+00:00", "Z") if value else None

@@ -1,18 +1,15 @@
 """What attempts cost: sums over all that have ended, those included that failed or whose orchestration is gone."""
 
-import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, Literal
 
-import orjson
 from psycopg import AsyncConnection
 
+from services.api.cursors import pack, text, unpack
 from services.api.problems import InvalidRequestError, problem
-from services.api.queries import BadCursorError
 from shared.postgres.pool import Pool, transact
 
 GroupBy = Literal["team", "month", "repository", "orchestration", "model"]
@@ -115,7 +112,7 @@ WHERE {_KEYS[by]} > %(after)s ORDER BY key LIMIT %(limit)s"""
 
 
 def _make_cursor(key: str, span: Span, by: GroupBy | None) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps([*_question(span, by), key])).decode().rstrip("=")
+    return pack([*_question(span, by), key])
 
 
 def _question(span: Span, by: GroupBy | None) -> list[str | None]:
@@ -123,13 +120,7 @@ def _question(span: Span, by: GroupBy | None) -> list[str | None]:
 
 
 def _read_cursor(cursor: str, span: Span, by: GroupBy | None) -> str:
-    try:
-        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-        *question, key = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-    except (ValueError, TypeError, binascii.Error) as exc:
-        raise BadCursorError("not a cursor that an answer gave") from exc
-    if len(question) != 3 or not isinstance(key, str) or "\0" in key:
-        raise BadCursorError("not a cursor that an answer gave")
+    *question, key = unpack(cursor, 4)
     if question != _question(span, by):
         raise InvalidRequestError([problem("cursor", "belongs to other groups or another time; begin without it")])
-    return key
+    return text(key)

@@ -12,6 +12,7 @@ from services.api.cursors import read_cursor, write_cursor
 from shared.domain.ids import derive_id
 from shared.jetstream.publish import Publisher
 from shared.jetstream.topology import DELIVERIES, delivery_subject
+from shared.moments import written
 from shared.postgres.pool import Pool, transact
 from shared.views import View
 
@@ -133,7 +134,7 @@ def _view(row: dict[str, Any]) -> View:
 
 
 def _text(value: Any) -> Any:
-    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value
+    return written(value) if isinstance(value, datetime) else value
 
 
 def _cursor(row: dict[str, Any]) -> str:

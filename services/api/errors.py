@@ -11,8 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from services.api.allowed import allowed_methods
+from services.api.cursors import BadCursorError
 from services.api.problems import InvalidRequestError, path, problem, sentence
-from services.api.queries import BadCursorError
 from services.api.responses import Json
 from shared.domain.errors import HTTP_STATUS, Refusal
 from shared.jetstream.errors import (

@@ -14,6 +14,7 @@ from services.api.queries import Queries
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import Account
 from shared.jetstream.topology import COMMANDS, DISPATCHER_COMMANDS
+from shared.moments import written
 from shared.observability.health import Check
 from shared.ports import Clock
 from shared.views import View
@@ -78,7 +79,7 @@ class Health:
         well = self.durable and all(result["status"] == "pass" for result in results.values())
         return serving, {
             "status": "healthy" if well else "degraded" if serving else "unhealthy",
-            "timestamp": self.clock.now().isoformat().replace("+00:00", "Z"),
+            "timestamp": written(self.clock.now()),
             "uptime": round(time.monotonic() - self.started, 3),
             "checks": results,
         }

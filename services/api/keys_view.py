@@ -1,17 +1,17 @@
 """How API keys are shown."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 import orjson
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from services.api.auth import Permission
-from services.api.cursors import read_cursor, write_cursor
+from services.api.cursors import BadCursorError, read_cursor, write_cursor
 from services.api.keys import NewKey, is_id
 from services.api.keys_table import KeyRecord
-from services.api.queries import BadCursorError
 from services.api.responses import Json
+from shared.moments import written
 from shared.views import View
 
 
@@ -64,8 +64,8 @@ def new_key_view(record: KeyRecord) -> View:
         "name": record.name,
         "team": record.team,
         "permissions": record.permissions,
-        "expires_at": _time(record.expires_at),
-        "created_at": _time(record.created_at),
+        "expires_at": written(record.expires_at),
+        "created_at": written(record.created_at),
     }
 
 
@@ -82,8 +82,8 @@ def key_view(record: KeyRecord) -> View:
     return {
         **view,
         "created_by": record.created_by,
-        "revoked_at": _time(record.revoked_at),
-        "last_used_at": _time(record.last_used_at),
+        "revoked_at": written(record.revoked_at),
+        "last_used_at": written(record.last_used_at),
     }
 
 
@@ -102,7 +102,3 @@ def read_key_cursor(cursor: str) -> tuple[datetime, str]:
     if not is_id(key_id):
         raise BadCursorError("not a cursor that a page gave")
     return at, key_id
-
-
-def _time(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -11,6 +11,7 @@ from shared.domain import events as ev
 from shared.domain.events import AgentStatus, OrchestrationStatus
 from shared.domain.state import Orchestration
 from shared.envelope import RecordedEvent, Stored
+from shared.moments import written
 from shared.views import View
 
 _TaskEvent = (
@@ -63,7 +64,7 @@ class LogLine:
         """The JSON object."""
         return {
             "sequence": self.sequence,
-            "time": words.at(self.time),
+            "time": written(self.time),
             "level": self.level.name.lower(),
             "message": self.message,
             "event": self.event,
@@ -149,7 +150,7 @@ def _happened(event: ev.OrchestrationEvent, stored: Stored, after: Orchestration
             return [_Said(f"FAILED: {event.summary}; {words.failure(event.failure)}", Level.ERROR)]
         case ev.ScheduleFired():
             missed = f"; {event.skipped} times before it were missed" if event.skipped else ""
-            due = f"came due at {words.at(event.due_at)}: orchestration {event.run_id} is to be created"
+            due = f"came due at {written(event.due_at)}: orchestration {event.run_id} is to be created"
             return [_Said(due + missed, Level.WARNING if event.skipped else Level.INFO)]
         case ev.ScheduledRunCreated():
             return [_Said(f"orchestration {event.run_id} is created")]
@@ -199,7 +200,7 @@ def _retry(event: ev.TaskRetryScheduled, stored: Stored, after: Orchestration) -
         if isinstance(recorded.event, ev.AttemptFailed) and recorded.event.task_id == event.task_id
     ]
     why = f", for {words.failure(causes[-1])}" if causes else ""
-    return _Said(f"{number} comes at {words.at(event.due_at)}{why}", Level.WARNING)
+    return _Said(f"{number} comes at {written(event.due_at)}{why}", Level.WARNING)
 
 
 def _of_attempt(event: _AttemptEvent, actor: str, after: Orchestration) -> _Said:
@@ -209,7 +210,7 @@ def _of_attempt(event: _AttemptEvent, actor: str, after: Orchestration) -> _Said
             return _waiting(event, attempt)
         case ev.AttemptStarted():
             model = f" with model {event.model}" if event.model else ""
-            limit = f"it may take until {words.at(event.deadline_at)}"
+            limit = f"it may take until {written(event.deadline_at)}"
             return _Said(f"{attempt} starts its agent on branch {event.branch_name}{model}; {limit}")
         case ev.AgentCreated():
             see = f", see {event.url}" if event.url else ""
@@ -241,7 +242,7 @@ def _attempt(attempt_id: str, after: Orchestration) -> str:
 
 def _waiting(event: ev.AttemptWaiting, attempt: str) -> _Said:
     """A slot frees itself and a rate limit passes; for the others somebody may have to do something."""
-    until = f", looked at again at {words.at(event.until)}" if event.until else ""
+    until = f", looked at again at {written(event.until)}" if event.until else ""
     level = Level.WARNING if event.reason in ("budget", "quota") else Level.INFO
     return _Said(f"{attempt} waits {words.wait(event.reason)}{until}", level)
 

@@ -1,6 +1,5 @@
 """How the log of an orchestration puts things: reasons, spans, results."""
 
-from datetime import datetime
 from typing import Final, assert_never
 
 from shared.domain import events as ev
@@ -90,8 +89,3 @@ def one_line(text: str) -> str:
     """Texts of agents and users, so that they can neither break a line nor drive a terminal."""
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
-
-
-def at(time: datetime) -> str:
-    """ISO 8601."""
-    return time.isoformat().replace("+00:00", "Z")

@@ -14,6 +14,7 @@ from services.api.reading import Shown, shown
 from services.api.rules import moment
 from shared.domain.state import Orchestration
 from shared.envelope import Stored
+from shared.moments import written
 from shared.ports import Clock, EventLog
 
 _SEQUENCE: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
@@ -72,7 +73,7 @@ class AsOf:
     @property
     def stamp(self) -> str:
         """`<sequence>,<time>`: asked for by this, the same is shown again at any time."""
-        return f"{self.shown.sequence},{_text(self.time)}"
+        return f"{self.shown.sequence},{written(self.time)}"
 
 
 def read_at(text: str, now: datetime) -> At:
@@ -191,7 +192,3 @@ def _next(point: Point | None, stored: Stored) -> Point:
     recorded_at = stored.commit.recorded_at
     latest = max(point.latest, recorded_at) if point else recorded_at
     return Point(apply(point.state if point else None, stored), stored.sequence, recorded_at, latest)
-
-
-def _text(time: datetime) -> str:
-    return time.isoformat().replace("+00:00", "Z")

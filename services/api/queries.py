@@ -35,10 +35,6 @@ WHERE a.agent_id = %s AND a.team_id = %s
 ORDER BY a.ended_at IS NULL DESC, a.provider_status IS NOT NULL DESC, a.number DESC LIMIT 1"""
 
 
-class BadCursorError(ValueError):
-    """The cursor is not one that a page gave."""
-
-
 @dataclass(frozen=True, slots=True)
 class Found:
     """An orchestration with its tasks in order, as of the sequence of the last commit that changed it."""

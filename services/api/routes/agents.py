@@ -22,6 +22,7 @@ from services.api.routes.carrying_out import Outcome, carry_out, json_body, refu
 from services.api.routes.documented import AUTH_CODES, errors
 from shared.domain.commands import DeleteAgent, FollowUp, StopAttempt
 from shared.domain.errors import Refusal
+from shared.moments import written
 
 router = APIRouter(prefix="/api/cloud-agents", tags=["agents"])
 
@@ -98,7 +99,7 @@ async def status(request: Request, principal: Reader, agent_id: AgentId, parts: 
             "branch": seen.branch,
             "pr_url": seen.pr_url,
             "summary": seen.summary,
-            "as_of": parts.clock.now().isoformat().replace("+00:00", "Z"),
+            "as_of": written(parts.clock.now()),
         }
     )
 

@@ -14,6 +14,7 @@ from services.api.responses import Json
 from services.api.routes.answers import refuse_unknown_parameters
 from services.api.routes.documented import AUTH_CODES, errors
 from services.api.routes.listing import moment
+from shared.moments import written
 from shared.views import View
 
 router = APIRouter(prefix="/api", tags=["catalogue"])
@@ -164,11 +165,10 @@ async def costs(
 
 
 def _costs(found: Costs, span: Span, group_by: GroupBy | None) -> View:
-    since, until = (value.isoformat().replace("+00:00", "Z") if value else None for value in (span.since, span.until))
     return {
         "currency": _CURRENCY,
-        "since": since,
-        "until": until,
+        "since": written(span.since),
+        "until": written(span.until),
         "group_by": group_by,
         "total": _sums(found.total),
         "items": [{"key": key, **_sums(sums)} for key, sums in found.groups],

@@ -14,7 +14,7 @@ from services.api.keys_request import read_key
 from services.api.keys_table import KeyRecord
 from services.api.keys_view import key_cursor, read_key_cursor
 from services.api.problems import InvalidRequestError
-from services.api.queries import BadCursorError
+from services.api.cursors import BadCursorError
 from shared.system import RandomIds
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
