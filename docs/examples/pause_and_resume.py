@@ -37,7 +37,7 @@ def wait_for(path: str, reached: Callable[[dict[str, Any]], bool]) -> dict[str, 
 order = {
     "name": "Paused and resumed",
     "repository": "acme/storefront",
-    "tasks": [{"title": "Split the settings page", "description": "One page for each section. [[sim:slow=8]]"}],
+    "tasks": [{"title": "Split the settings page", "description": "One page for each section. [[sim:slow=10]]"}],
     "activate": True,
 }
 created = call("POST", "/orchestrations", json=order)

@@ -8,10 +8,10 @@ import pytest
 from tests.support.eventually import eventually
 from tests.support.stack import RunningSystem, running_system, task
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 LONG = "[[sim:slow=600]]"
-WAIT = 60.0
+WAIT = 120.0
 MORE = "And a test, please."
 
 
@@ -69,7 +69,7 @@ async def _the_dispatcher_dies(system: RunningSystem) -> None:
 
 
 async def _it_goes_on_where_it_was_and_further(system: RunningSystem, orchestration_id: str, agent_id: str) -> None:
-    ended = await system.until_ended(orchestration_id, timeout=120)
+    ended = await system.until_ended(orchestration_id, timeout=WAIT)
     assert ended["orchestration"]["status"] == "COMPLETED"
     resumed = ended["tasks"][0]
     assert (resumed["cloud_agent_id"], resumed["retry_count"]) == (agent_id, 0)
@@ -110,14 +110,14 @@ async def _it_is_deleted(system: RunningSystem, agent_id: str) -> None:
 
 
 async def _a_drained_agent_finishes_first(system: RunningSystem) -> None:
-    orchestration_id = await system.create([task("Drained", "[[sim:slow=4]]"), task("Held back")], activate=True)
+    orchestration_id = await system.create([task("Drained", "[[sim:slow=10]]"), task("Held back")], activate=True)
     await _agent_at_work(system, orchestration_id)
     await _post(system, f"orchestrations/{orchestration_id}/pause", {"mode": "drain"})
     await _until_task(system, orchestration_id, 0, status="COMPLETED")
     held = await _until_task(system, orchestration_id, 1, status="PENDING", waiting_for="pause")
     assert held["attempts"] == []
     await _post(system, f"orchestrations/{orchestration_id}/resume")
-    assert (await system.until_ended(orchestration_id))["orchestration"]["status"] == "COMPLETED"
+    assert (await system.until_ended(orchestration_id, timeout=WAIT))["orchestration"]["status"] == "COMPLETED"
 
 
 async def _a_cancel_stops_every_agent(system: RunningSystem) -> None:
@@ -147,7 +147,7 @@ async def _an_agent_that_is_stopped_by_hand_fails_its_task_and_the_rest_goes_on(
     orchestration_id = await system.create(tasks, activate=True, failurePolicy="continue")
     agent_id = await _agent_at_work(system, orchestration_id)
     await _post(system, f"cloud-agents/{agent_id}/stop", expect=202)
-    ended = await system.until_ended(orchestration_id)
+    ended = await system.until_ended(orchestration_id, timeout=WAIT)
     assert ended["orchestration"]["status"] == "PARTIAL_COMPLETED"
     stopped = ended["tasks"][0]
     assert (stopped["status"], stopped["error_code"], stopped["retry_count"]) == ("FAILED", "AGENT_STOPPED", 0)
