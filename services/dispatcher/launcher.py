@@ -45,7 +45,7 @@ _WAIT_SECONDS = 1.0
 _WAIT_CHANGE_SECONDS = 15.0
 # While the rate limit is waited for, how often it is looked whether the attempt is still wanted.
 _LOOK_SECONDS = 5.0
-# Beyond this the process cannot have been at work all the time; the ticket is given to another one after 30 s.
+# Away from the broker for so long, the ticket may have been given to another process.
 _STALE = timedelta(seconds=30)
 _LAG_PAUSE_SECONDS = 1.0
 
@@ -195,7 +195,9 @@ class Launcher:
         pause = _FIRST_PAUSE_SECONDS
         while (wanted := self._wanted(ticket, state)) is not None:
             if self.clock.now() - known_at > _STALE:
-                # This process stood still, so another one may have got the ticket and given the attempt up since.
+                # It was away so long that another process may have got the ticket, and asked or given up since.
+                if not certainty.unknown:
+                    certainty.lose()
                 known_at, state = self.clock.now(), await self._load(ticket)
                 continue
             # As of before the look: what it finds no trace of could still appear while it is under way.

@@ -16,7 +16,7 @@ from shared.domain.commands import (
     ResumeOrchestration,
     Tick,
 )
-from shared.domain.events import AgentStatus, OrchestrationStatus, TaskStatus
+from shared.domain.events import AgentStatus, AttemptStarted, OrchestrationStatus, TaskStatus
 from shared.domain.state import Attempt, Phase
 from shared.messages import Ticket
 from tests.unit.dispatcher.scripted import (
@@ -260,6 +260,29 @@ async def test_a_follow_up_that_took_effect_without_an_answer_is_not_sent_again(
         w.provider.after_follow_up = [UNANSWERED]
         await w.launch()
         assert (w.provider.follow_ups, len(w.provider.told)) == (1, 1)
+        assert (await w.attempt()).phase is Phase.CREATED
+
+
+@both
+async def test_who_stood_still_so_long_that_another_may_have_the_ticket_looks_before_it_asks(
+    version: ApiVersion,
+) -> None:
+    async with world(version) as w:
+        await resumed(w)
+        stood_still = False
+
+        async def stand_still_once_started() -> None:
+            nonlocal stood_still
+            started = [event for event in await w.events() if isinstance(event, AttemptStarted)]
+            if len(started) == 2 and not stood_still:
+                stood_still = True
+                w.clock.advance(timedelta(minutes=1))
+
+        w.log.passing = stand_still_once_started
+        await w.launch()
+        assert w.provider.looked_for
+        assert w.provider.follow_ups == 1
+        assert sum(w.waits) >= SETTLE.total_seconds()
         assert (await w.attempt()).phase is Phase.CREATED
 
 
