@@ -1,10 +1,12 @@
 """What made-up requests hit: orchestrations in every state, tasks, agents, keys, deliveries."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from shared.domain.events import OrchestrationStatus
+from shared.webhooks import WebhookKeys
 from tests.integration.api.steering import Case, in_state, new
-from tests.integration.api.system import Running
+from tests.integration.api.system import SECRET, Running
 from tests.integration.api.test_deliveries import DONE, GIVEN_UP, NO, notification, tried
 
 _DISPOSABLE = 10
@@ -20,8 +22,10 @@ class Things:
     key_id: list[str] = field(default_factory=list)
     delivery_id: list[str] = field(default_factory=list)
     disposable: list[str] = field(default_factory=list)
+    webhook: tuple[str, str] = ("", "")
+    """The token and the secret of an attempt, to sign webhooks with."""
 
-    def as_json(self) -> dict[str, list[str]]:
+    def as_json(self) -> dict[str, Sequence[str]]:
         return asdict(self)
 
     async def add(self, case: Case) -> None:
@@ -44,4 +48,6 @@ async def make_things(api: Running, database_url: str) -> Things:
     for name, outcome in (("delivered", DONE), ("given-up", GIVEN_UP), ("on-its-way", NO)):
         await tried(database_url, notification(name, orchestration=things.orchestration_id[0]), outcome)
         things.delivery_id.append(name)
+    keys = WebhookKeys([SECRET])
+    things.webhook = (keys.token_for("default", things.orchestration_id[0], "a1"), keys.secret_for("a1"))
     return things
