@@ -134,7 +134,7 @@ def _attempt_view(attempt: Attempt) -> View:
         "result_pr_url": attempt.result.pr_url if attempt.result else None,
         "result_summary": attempt.result.summary if attempt.result else None,
         "duration": attempt.duration_ms or None,
-        "cost": attempt.cost,
+        "cost": round(attempt.cost, 6),
         "queued_at": written(attempt.queued_at),
         "started_at": written(attempt.started_at),
         "deadline_at": written(attempt.deadline_at),

@@ -250,7 +250,7 @@ def agent_row(state: Orchestration, task: Task, attempt: Attempt, sequence: int)
         "run_id": attempt.run_id,
         "url": attempt.url,
         "model": attempt.model,
-        "branch": attempt.branch_name,
+        "branch": (attempt.result.branch if attempt.result else None) or attempt.branch_name,
         "started_at": attempt.started_at,
         "ended_at": attempt.ended_at,
         "seq": sequence,

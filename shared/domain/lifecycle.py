@@ -172,5 +172,6 @@ def _places(exc: ValidationError) -> str:
 
 def _over_or_ending(status: OrchestrationStatus, done: str) -> Refusal:
     if status.is_terminal:
-        return illegal(f"the orchestration is {status} and cannot be {done} any more", "ALREADY_COMPLETED")
+        way_out = "retry or restart a task, or add one, to go on"
+        return illegal(f"the orchestration is {status} and cannot be {done}: {way_out}", "ALREADY_COMPLETED")
     return illegal(f"the orchestration is {status} and cannot be {done}")

@@ -176,6 +176,12 @@ def test_a_completed_task_shows_its_result_its_time_and_its_price() -> None:
     assert view["error_code"] is None
 
 
+def test_the_price_of_an_attempt_is_rounded_like_that_of_its_task() -> None:
+    story = given(created("a"), activated(), running("a")).when(finish("a", cost=0.1 + 0.2)).outcome
+    view = shown(story, "a")
+    assert (view["cost"], view["attempts"][0]["cost"]) == (0.3, 0.3)
+
+
 def retried() -> Given:
     return given(
         created("a", "b"),

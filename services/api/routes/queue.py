@@ -72,6 +72,7 @@ def _answers(message: str, status: str) -> dict[int | str, dict[str, object]]:
 )
 async def stats(request: Request, principal: Reader, parts: TheParts) -> Response:
     refuse_unknown_parameters(request, set())
+    await parts.reader.wait_current(principal.team)
     return Json(await parts.queue.stats(principal.team))
 
 
