@@ -130,7 +130,9 @@ def _bar(snapshot: Snapshot, now: datetime) -> Table:
 
 def _below(snapshot: Snapshot, now: datetime) -> Iterator[Text]:
     """Why it goes no faster."""
-    if snapshot.status == "PENDING":
+    if snapshot.status == "PENDING" and snapshot.orchestration.get("schedule"):
+        yield _aside(f"run by its schedule: {_runs(snapshot.orchestration)}")
+    elif snapshot.status == "PENDING":
         yield _aside(f"not active yet: `orchestrator activate {snapshot.id}`")
     if snapshot.status == "PAUSED":
         yield _aside(
@@ -217,8 +219,21 @@ def orchestration_facts(orchestration: View) -> Iterator[tuple[str, object]]:
     yield "created", formats.date_and_time(orchestration.get("created_at"))
     if orchestration.get("start_at"):
         yield "starts", formats.date_and_time(orchestration["start_at"])
+    if schedule := orchestration.get("schedule"):
+        yield "schedule", f"{schedule.get('cron')} in {schedule.get('timezone')}, {_runs(orchestration)}"
+    if orchestration.get("schedule_id"):
+        yield "run of", orchestration["schedule_id"]
     if orchestration.get("activated_at"):
         yield "activated", formats.date_and_time(orchestration["activated_at"])
+
+
+def _runs(orchestration: View) -> str:
+    """How often a schedule has led to an orchestration, and to which last."""
+    runs = orchestration.get("runs") or {}
+    if not runs.get("count"):
+        return "no runs yet"
+    counted = formats.counted(runs["count"], "run")
+    return f"{counted}, the last {runs.get('last_id')} at {formats.date_and_time(runs.get('last_at'))}"
 
 
 def refusal(error: RefusedError) -> str:

@@ -46,6 +46,8 @@ async def create(
     created = await _created(client, _body(file, options, tasks), key)
     if as_json:
         print_json(created)
+    elif created.get("schedule"):
+        plain_line(f"created {created['id']}; its schedule runs it")
     elif created.get("status") == "PENDING" and "tasks" in created:
         count = formats.counted(len(created["tasks"]), "task")
         plain_line(f"created {created['id']} with {count}; `orchestrator activate {created['id']}` starts it")

@@ -54,6 +54,16 @@ def test_one_that_is_not_active_says_how_to_make_it_so() -> None:
     assert "orchestrator activate 0b6c8c1e" in progress(snapshot(0))
 
 
+def test_one_with_a_schedule_says_what_runs_it_and_what_it_has_led_to() -> None:
+    pending = all_completed()[0]
+    runs = {"count": 2, "last_id": "run-2", "last_at": "2026-11-01T12:00:00Z"}
+    scheduled = {**pending.view["orchestration"], "schedule": {"cron": "0 0 9 * * *", "timezone": "UTC"}, "runs": runs}
+    seen = Snapshot.of({**pending.view, "orchestration": scheduled}, pending.at)
+    assert "orchestrator activate" not in progress(seen)
+    assert "run by its schedule: 2 runs, the last run-2 at" in progress(seen)
+    assert "0 0 9 * * * in UTC, 2 runs" in shown(render.detail(seen, START, width=140))
+
+
 @pytest.mark.parametrize("width", [80, 100, 140])
 def test_each_task_has_one_line_however_narrow_the_terminal(width: int) -> None:
     text = progress(snapshot(9), width=width)
