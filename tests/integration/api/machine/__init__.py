@@ -1,0 +1,1 @@
+"""A state machine over REST, and the model that it compares the API with."""
