@@ -345,6 +345,19 @@ def test_every_problem_is_told_at_once_across_all_kinds() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {**ORDER, "metadata": {"a": [1] * 20_000}},
+        {**ORDER, "tasks": [{}] * 20_000},
+        {f"field{number}": 1 for number in range(20_001)},
+        {**ORDER, "metadata": {"a": [[1] * 200 for _ in range(100)]}},
+    ],
+)
+def test_more_values_than_can_be_looked_at_in_no_time_are_refused_as_a_whole(body: dict[str, Any]) -> None:
+    assert refused(body) == ("INVALID_REQUEST", {"body": "must not hold more than 20000 values in all"})
+
+
 def test_a_missing_field_beside_wrong_ones_of_the_same_task_is_a_wrong_task() -> None:
     code, _ = refused({**ORDER, "tasks": [{"title": ""}]})
     assert code == "INVALID_TASK"
