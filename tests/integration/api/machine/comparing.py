@@ -135,7 +135,8 @@ class Comparing(RuleBasedStateMachine):
         return found
 
     def agents(self) -> list[str]:
-        return sorted({tried.agent for _, tried in self.model.tries() if tried.agent})
+        # Not in the order of their ids, which are others each time: the same way has to lead to the same.
+        return list(dict.fromkeys(tried.agent for _, tried in self.model.tries() if tried.agent))
 
     def agent(self, at: int) -> str:
         agents = self.agents()

@@ -41,6 +41,8 @@ class Try:
     agent: str | None = None
     was_seen: bool = False
     goes_on_with: str | None = None
+    is_told: bool = False
+    """It goes on with words of the user, and not with the task as it is described."""
     stop: str | None = None
     delay: str | None = None
     end: str | None = None
@@ -68,11 +70,21 @@ class Job:
     given_up_for: str | None = None
     tries: list[Try] = field(default_factory=list)
     goes_on_with: str | None = None
+    """The agent of the next attempt; with `is_told`, it takes words of the user along."""
+    is_told: bool = False
     cost: float = 0.0
 
     @property
     def current(self) -> Try | None:
         return self.tries[-1] if self.tries and self.tries[-1].phase != "ended" else None
+
+    @property
+    def told(self) -> str | None:
+        """The agent with whose words of the user the newest attempt is at work, also after it was stopped since."""
+        for tried in reversed(self.tries):
+            if tried.is_told or tried.goes_on_with is None:
+                return tried.goes_on_with
+        return None
 
     @property
     def is_free(self) -> bool:
@@ -156,8 +168,8 @@ class Following:
         ready = [job for job in self.jobs if job.is_free and not job.waits_for_retry and self.met(job)]
         for job in ready[: max(0, most - held)]:
             number = len(job.tries) + 1
-            job.tries.append(Try(number, goes_on_with=job.goes_on_with))
-            job.goes_on_with = None
+            job.tries.append(Try(number, goes_on_with=job.goes_on_with, is_told=job.is_told))
+            job.goes_on_with, job.is_told = None, False
 
     def _conclude(self) -> None:
         if self.status == "CANCELLING":
@@ -176,7 +188,7 @@ class Following:
             raise illegal()
         self._reopen()
         self._reset(job)
-        job.goes_on_with = agent
+        job.goes_on_with, job.is_told = agent, agent is not None
         for other in self.jobs:
             if job.id in other.needs:
                 self._take_back(other)
@@ -195,12 +207,14 @@ class Following:
             if not without:
                 break
             hopeful -= without
-        for task_id in hopeful:
-            self._reset(self.job(task_id))
+        for job in (self.job(task_id) for task_id in hopeful):
+            again = None if job.told in self.deleted_agents else job.told
+            self._reset(job)
+            job.goes_on_with, job.is_told = again, again is not None
 
     def _reset(self, job: Job) -> None:
         job.status, job.retries, job.waits_for_retry, job.given_up_for = "PENDING", 0, False, None
-        job.goes_on_with = None
+        job.goes_on_with, job.is_told = None, False
 
     def _reopen(self) -> None:
         if self.status in OVER:
@@ -217,7 +231,7 @@ class Following:
         """Without an agent."""
         if tried := job.current:
             tried.phase, tried.end = "ended", "WITHDRAWN"
-        job.status, job.waits_for_retry, job.goes_on_with = status, False, None
+        job.status, job.waits_for_retry, job.goes_on_with, job.is_told = status, False, None, False
         job.given_up_for = cause
 
     def _take_back(self, job: Job) -> None:
@@ -225,7 +239,7 @@ class Following:
         tried = job.current
         if tried and tried.phase == "queued":
             tried.phase, tried.end = "ended", "WITHDRAWN"
-            job.goes_on_with = tried.goes_on_with
+            job.goes_on_with, job.is_told = tried.goes_on_with, tried.is_told
 
     def _ask_to_stop(self, job: Job, reason: str) -> bool:
         tried = job.current
@@ -240,12 +254,12 @@ class Following:
         tried.phase, tried.end, tried.delay = "ended", end, None
         job.cost += cost
 
-    def _stopped(self, job: Job, tried: Try, goes_on: str | None, cost: float) -> None:
+    def _stopped(self, job: Job, tried: Try, goes_on: str | None, cost: float, *, is_told: bool) -> None:
         """It was to be stopped, and that is no failure of its own."""
         self._end(job, tried, "STOPPED", cost)
         failed = any(other.status == "FAILED" for other in self.jobs)
         if tried.stop == "PAUSE" or (tried.stop == "FAIL_FAST" and not failed):
-            job.status, job.goes_on_with = "PENDING", goes_on
+            job.status, job.goes_on_with, job.is_told = "PENDING", goes_on, is_told
         else:
             self._close(job, "CANCELLED", tried.stop)
         self._go_on()
@@ -255,6 +269,7 @@ class Following:
         is_final = {"REQUESTED": True, "TIMEOUT": False}.get(tried.stop or "", is_final)
         if not is_final and job.retries < job.retries_allowed:
             job.status, job.retries, job.waits_for_retry = "PENDING", job.retries + 1, True
+            job.goes_on_with, job.is_told = job.told, job.told is not None
         else:
             job.status = "FAILED"
             if self.fail_fast and self.status != "CANCELLING":

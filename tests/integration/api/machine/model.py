@@ -124,7 +124,9 @@ class Model(Following):
         self._not_while_cancelling()
         if job.status != "FAILED":
             raise {"COMPLETED": over(), "PROCESSING": busy()}.get(job.status, illegal())
-        return self._again(job)
+        if job.told in self.deleted_agents:
+            raise illegal()
+        return self._again(job, job.told)
 
     def restart(self, task_id: str) -> bool:
         job = self.job(task_id)
@@ -170,6 +172,8 @@ class Model(Following):
             raise Refused(404, "AGENT_NOT_FOUND")
         if job.current and agent in (job.current.agent, job.current.goes_on_with):
             raise busy()
+        if job.goes_on_with == agent and (job.is_told or job.told):
+            raise busy()
         if agent in self.deleted_agents:
             return False
         self.deleted_agents.add(agent)
@@ -206,7 +210,9 @@ class Model(Following):
         if tried.phase != "at work":
             return
         if tried.stop in ("PAUSE", "CANCEL", "FAIL_FAST"):
-            self._stopped(job, tried, tried.agent if how == "STOPPED" else None, cost)
+            can_go_on = how == "STOPPED"
+            again = tried.agent if can_go_on else job.told
+            self._stopped(job, tried, again, cost, is_told=not can_go_on and again is not None)
         else:
             self._failed(job, tried, is_final=how == "STOPPED", cost=cost)
 
@@ -215,7 +221,7 @@ class Model(Following):
         if tried.phase != "started":
             return
         if tried.stop in ("PAUSE", "CANCEL", "FAIL_FAST"):
-            self._stopped(job, tried, tried.goes_on_with, 0.0)
+            self._stopped(job, tried, tried.goes_on_with, 0.0, is_told=tried.is_told)
         else:
             self._failed(job, tried, is_final=is_final, cost=0.0)
 
