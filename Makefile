@@ -11,10 +11,10 @@ INSTALLED := $(LOCKED)-$(shell cat pyproject.toml requirements*.in | cksum | tr 
 
 CODE := services shared cli deploy tests docs/examples
 
-.PHONY: help setup demo up test check machine fuzz bench docs clean lock fmt
+.PHONY: help setup demo up test test-all check machine fuzz bench docs clean lock fmt
 
 help: ## say what each target does
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-7s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## make .venv and install everything into it; the other targets do it when needed
 	@:
@@ -40,6 +40,9 @@ up: $(INSTALLED) ## run the whole system on this machine until Ctrl-C
 
 test: $(INSTALLED) ## run the tests
 	@exec $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+test-all: $(INSTALLED) ## run every test, those that take a minute or more as well
+	@exec $(BIN)/python -m pytest -n $(WORKERS) -m "long or not long" $(ARGS)
 
 check: $(INSTALLED) ## run what must pass before a change: format, lint, types, tests
 	$(BIN)/ruff format --check $(CODE)

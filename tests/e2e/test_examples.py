@@ -16,7 +16,7 @@ import pytest
 from tests.support.eventually import eventually
 from tests.support.stack import RunningSystem, running_system, task
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"

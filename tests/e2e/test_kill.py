@@ -12,7 +12,7 @@ SERVICES = ("api", "dispatcher", "monitor", "notifier")
 TWO = [task("While it dies", "[[sim:slow=2]]"), task("And after that")]
 
 
-@pytest.mark.parametrize("version", ["v1", "v0"])
+@pytest.mark.parametrize("version", ["v1", pytest.param("v0", marks=pytest.mark.long)])
 async def test_an_orchestration_survives_the_death_of_each_service(version: str) -> None:
     async with running_system(CURSOR_API_VERSION=version) as system:
         for name in SERVICES:

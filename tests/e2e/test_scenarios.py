@@ -15,7 +15,7 @@ WAIT = 120.0
 MORE = "And a test, please."
 
 
-@pytest.mark.parametrize("version", ["v1", "v0"])
+@pytest.mark.parametrize("version", ["v1", pytest.param("v0", marks=pytest.mark.long)])
 async def test_orchestrations_are_steered_while_their_agents_run(version: str) -> None:
     settings = {"CURSOR_API_VERSION": version, "MAX_CONCURRENT_AGENTS": "10", "SIMULATOR_CANCEL_SECONDS": "0.3"}
     async with running_system(**settings) as system:

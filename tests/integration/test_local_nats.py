@@ -1,6 +1,7 @@
 """The embedded broker: durable, on the loopback interface, itself again after a crash."""
 
 import nats as client
+import pytest
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
@@ -50,6 +51,7 @@ async def test_a_frozen_server_answers_nothing_until_it_goes_on(nats: NatsServer
     await eventually(nats.is_healthy)
 
 
+@pytest.mark.long
 async def test_a_cluster_keeps_a_replicated_stream_when_its_leader_is_killed() -> None:
     with nats_cluster() as cluster:
         connection = await client.connect(cluster.urls, reconnect_time_wait=0.1, max_reconnect_attempts=-1)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from nats.aio.client import Client
 
 from services.api.guard import JetStreamProbe
@@ -83,6 +84,7 @@ async def rounds(one: Running, other: Running, count: int, *, listed: bool) -> N
         await asyncio.gather(*(write_and_read(one, other, number, listed=listed) for number in numbers))
 
 
+@pytest.mark.long
 async def test_a_write_is_read_from_the_other_replica_at_once(nats_url: str, database_url: str) -> None:
     async with replicas(nats_url, database_url, late=0) as (one, other):
         await rounds(one, other, ROUNDS, listed=True)

@@ -83,6 +83,7 @@ async def test_every_answer_is_given_again_byte_for_byte(nats_url: str, database
             await ask_again(other, recorded[::3])
 
 
+@pytest.mark.long
 async def test_an_answer_of_one_replica_is_given_by_another_at_once(nats_url: str, database_url: str) -> None:
     """Also before the other has heard of the commit, and while nobody writes rows."""
     async with (

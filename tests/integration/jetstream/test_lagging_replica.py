@@ -51,10 +51,12 @@ async def test_a_read_shows_at_least_what_was_appended_before(nc: Client, monkey
     behind = 2
     real = HistoryReader.read
 
-    async def lagging(self: HistoryReader, subject: str, *, after: int, budget: float) -> list[RawMessage]:
+    async def lagging(
+        self: HistoryReader, subject: str, *, after: int, budget: float, limit: int | None = None
+    ) -> list[RawMessage]:
         nonlocal behind
         behind -= 1
-        return [] if behind >= 0 else await real(self, subject, after=after, budget=budget)
+        return [] if behind >= 0 else await real(self, subject, after=after, budget=budget, limit=limit)
 
     monkeypatch.setattr(HistoryReader, "read", lagging)
     assert [stored.sequence for stored in await log.read(TEAM, "orc")] == [1]

@@ -100,6 +100,7 @@ async def test_a_server_that_stands_still_is_given_up_and_not_asked_again(databa
 
 async def test_who_gets_no_connection_in_time_is_told_so(database_url: str) -> None:
     async with make_pool(database_url, name="full", max_size=1, wait=timedelta(milliseconds=100)) as pool:
+        await pool.wait(timeout=30)  # the first connection may take longer than anybody waits for one
         async with pool.connection():
             with pytest.raises(psycopg.OperationalError):
                 await transact(pool, ping)

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from services.api.auth import ALL_PERMISSIONS, Principal
+from services.api.cursors import BadCursorError
 from services.api.errors import ApiError
 from services.api.keys import fingerprint, id_of, is_id, make_key, short_id
 from services.api.keys_request import read_key
 from services.api.keys_table import KeyRecord
 from services.api.keys_view import key_cursor, read_key_cursor
 from services.api.problems import InvalidRequestError
-from services.api.cursors import BadCursorError
 from shared.system import RandomIds
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from services.api.cursors import BadCursorError
 from services.api.listing_cursor import make_cursor, read_cursor
 from services.api.listing_plan import Wanted
 from services.api.problems import InvalidRequestError
-from services.api.cursors import BadCursorError
 
 AT = datetime(2026, 11, 1, 12, 0, 0, 123456, tzinfo=UTC)
 WANTED = Wanted(statuses=("ACTIVE", "FAILED"), tags=("a", "b"), search="fix")
