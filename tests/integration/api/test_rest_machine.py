@@ -17,7 +17,7 @@ from tests.integration.api.machine.services import Services
 from tests.integration.api.machine.users import Users
 from tests.integration.api.machine.world import world
 
-EXAMPLES: Final = int(os.environ.get("MACHINE_EXAMPLES", "8"))
+EXAMPLES: Final = int(os.environ.get("MACHINE_EXAMPLES", "4"))
 STEPS: Final = int(os.environ.get("MACHINE_STEPS", "30"))
 SHRINK: Final = bool(os.environ.get("MACHINE_SHRINK"))
 
