@@ -95,9 +95,17 @@ class Users(Comparing):
         (self.resume if self.model.status == "PAUSED" else self.activate)()
 
     @precondition(lambda self: any(tried.may_have_agent for _, tried in self.active()))
-    @rule(what=st.sampled_from([None, "stop", "stop", "drain", "cancel"]))
+    @rule(what=st.sampled_from([None, "stop", "stop", "drain", "cancel", "delete"]))
     def interrupt_agents(self, what: str | None) -> None:
-        self.cancel() if what == "cancel" else self.pause(what)
+        match what:
+            case "cancel":
+                self.cancel()
+            case "delete" if len(self.past) > 8:  # or not much would be left to see
+                self.delete()
+            case "delete":
+                return
+            case _:
+                self.pause(what)
 
     @precondition(lambda self: self.model.status in OVER and not self.model.is_deleted)
     @rule(at=ANY, what=st.sampled_from(["retry", "restart"]))
