@@ -100,6 +100,12 @@ def child(of: Mapping[str, object], key: str) -> JsonObject:
     return value
 
 
+def optional_child(of: Mapping[str, object], key: str) -> JsonObject:
+    """Empty where there is none, or something else."""
+    value = of.get(key)
+    return value if isinstance(value, dict) else {}
+
+
 def children(of: Mapping[str, object], key: str) -> list[JsonObject]:
     value = of.get(key)
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
@@ -117,9 +123,15 @@ def required_text(of: Mapping[str, object], key: str, limit: int = NAME_LIMIT) -
 def identifier(of: Mapping[str, object], key: str) -> str:
     """An id of the provider: opaque, but fit to be part of a path."""
     value = of.get(key)
-    if not isinstance(value, str) or not _IDENTIFIER.fullmatch(value):
+    if not isinstance(value, str) or not has_identifier(of, key):
         raise bad_response(f"{key} is missing or not an id")
     return value
+
+
+def has_identifier(of: Mapping[str, object], key: str) -> bool:
+    """For lists that hold what others made, too: what we made has a proper one."""
+    value = of.get(key)
+    return isinstance(value, str) and _IDENTIFIER.fullmatch(value) is not None
 
 
 def status(of: Mapping[str, object]) -> tuple[AgentStatus, str]:

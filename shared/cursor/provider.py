@@ -58,6 +58,31 @@ class AgentSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedAgent:
+    """An agent as lists show it: enough to tell whose it is, not how it stands.
+
+    `is_at_rest`: it certainly does nothing now. `run_id` is its latest run where the list tells it (v1); `branch` and
+    `repository` are told by v0 only.
+    """
+
+    agent_id: str
+    is_at_rest: bool
+    run_id: str | None = None
+    url: str | None = None
+    branch: str | None = None
+    repository: str | None = None
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentPage:
+    """A part of the list of all agents. `next_cursor` gets the page behind it, None behind the last."""
+
+    agents: tuple[ListedAgent, ...]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class AgentUsage:
     """Tokens of one run, and its cost in dollars where the provider reports one."""
 
@@ -123,6 +148,12 @@ class Provider(Protocol):
         """The agent by one of its runs, the latest if None (v0 knows none). `agent_not_found` if it is gone.
 
         On v1 the `url` is told only where `run_id` is None.
+        """
+
+    async def list_agents(self, cursor: str | None = None) -> AgentPage:
+        """A page of the agents of the account, whoever made them, newest first; from the newest on if `cursor` is None.
+
+        The list goes on changing while it is read: an agent may come twice, or not at all.
         """
 
     async def stop(self, agent_id: str, run_id: str | None) -> None:

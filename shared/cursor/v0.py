@@ -12,10 +12,12 @@ from shared.cursor.errors import ProviderError
 from shared.cursor.http import CursorHttp
 from shared.cursor.provider import (
     Account,
+    AgentPage,
     AgentRequest,
     AgentSnapshot,
     AgentUsage,
     ApiVersion,
+    ListedAgent,
     Message,
     Model,
     StreamEvent,
@@ -60,6 +62,11 @@ class CursorV0:
             if cursor is None or _all_older(agents, oldest):
                 return None
         raise bad_response(f"the list of agents does not end within {_PAGES} pages")
+
+    async def list_agents(self, cursor: str | None = None) -> AgentPage:
+        page = await self._page(cursor)
+        listed = (_listed(agent) for agent in answers.children(page, "agents") if answers.has_identifier(agent, "id"))
+        return AgentPage(tuple(listed), answers.optional_text(page, "nextCursor", answers.URL_LIMIT))
 
     async def get(self, agent_id: str, run_id: str | None) -> AgentSnapshot:
         return _snapshot(await self._http.get(_path(agent_id), endpoint="get_agent", missing=AGENT_NOT_FOUND))
@@ -155,6 +162,19 @@ def _snapshot(agent: JsonObject) -> AgentSnapshot:
         branch=answers.optional_name(target, "branchName"),
         pr_url=answers.optional_url(target, "prUrl"),
         summary=answers.optional_text(agent, "summary", answers.SUMMARY_LIMIT),
+        created_at=answers.optional_time(agent, "createdAt"),
+    )
+
+
+def _listed(agent: JsonObject) -> ListedAgent:
+    """An agent without a status may be at work: it may be anybody's, so that nothing is expected of it."""
+    target, source = answers.optional_child(agent, "target"), answers.optional_child(agent, "source")
+    return ListedAgent(
+        agent_id=answers.identifier(agent, "id"),
+        is_at_rest=answers.optional_text(agent, "status") is not None and answers.status(agent)[0].is_terminal,
+        url=answers.optional_url(target, "url"),
+        branch=answers.optional_name(target, "branchName"),
+        repository=answers.optional_text(source, "repository", answers.URL_LIMIT),
         created_at=answers.optional_time(agent, "createdAt"),
     )
 

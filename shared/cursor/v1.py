@@ -13,10 +13,12 @@ from shared.cursor.errors import ProviderError
 from shared.cursor.http import CursorHttp
 from shared.cursor.provider import (
     Account,
+    AgentPage,
     AgentRequest,
     AgentSnapshot,
     AgentUsage,
     ApiVersion,
+    ListedAgent,
     Message,
     Model,
     StreamEvent,
@@ -33,6 +35,7 @@ from shared.cursor.refusals import (
 from shared.domain.events import AgentStatus
 
 _NAME_LIMIT = 100  # characters; the API refuses more
+_PAGE = 100  # agents; the most that the API gives at once
 
 
 class CursorV1:
@@ -67,6 +70,12 @@ class CursorV1:
             raise
         _refuse_other_repository(agent, request)
         return await self._with_latest_run(agent, request.repository)
+
+    async def list_agents(self, cursor: str | None = None) -> AgentPage:
+        params: dict[str, str | int] = {"limit": _PAGE, **({} if cursor is None else {"cursor": cursor})}
+        page = await self._http.get("/v1/agents", endpoint="list_agents", limit="list", params=params)
+        listed = (_listed(agent) for agent in answers.children(page, "items") if answers.has_identifier(agent, "id"))
+        return AgentPage(tuple(listed), answers.optional_text(page, "nextCursor", answers.URL_LIMIT))
 
     async def get(self, agent_id: str, run_id: str | None) -> AgentSnapshot:
         """See `Provider.get`. By `run_id` it is one call, but tells no `url`; else agent and latest run."""
@@ -219,6 +228,18 @@ def _refuse_other_repository(agent: JsonObject, request: AgentRequest) -> None:
     repository = _repository(agent)
     if repository is not None and not answers.same_repository(repository, request.repository):
         raise ProviderError(AGENT_ID_CONFLICT, "an agent for another repository holds this id", status=409)
+
+
+def _listed(agent: JsonObject) -> ListedAgent:
+    """Only IDLE says that no run is at work. ACTIVE is what older releases of the API say of every agent that is not
+    archived, and nothing is known of the runs of those that are."""
+    return ListedAgent(
+        agent_id=answers.identifier(agent, "id"),
+        is_at_rest=agent.get("status") == "IDLE",
+        run_id=answers.identifier(agent, "latestRunId") if answers.has_identifier(agent, "latestRunId") else None,
+        url=answers.optional_url(agent, "url"),
+        created_at=answers.optional_time(agent, "createdAt"),
+    )
 
 
 def _without_run(agent: JsonObject) -> AgentSnapshot:

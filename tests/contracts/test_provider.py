@@ -131,6 +131,27 @@ async def test_an_agent_is_found_again_beyond_the_first_page(provider: Provider)
     assert found.agent_id == agent.agent_id
 
 
+async def test_all_agents_are_listed_over_several_pages_each_with_what_tells_whose_it_is(
+    provider: Provider, version: ApiVersion
+) -> None:
+    request = request_for(FOREVER)
+    working = await provider.create(request)
+    finished = await until(provider, await provider.create(request_for()), AgentStatus.FINISHED)
+    others = [(await provider.create(request_for(FOREVER))).agent_id for _ in range(105)]
+
+    first = await provider.list_agents()
+    second = await provider.list_agents(first.next_cursor)
+    listed = {agent.agent_id: agent for agent in (*first.agents, *second.agents)}
+
+    assert len(first.agents) == 100
+    assert {working.agent_id, finished.agent_id, *others} <= set(listed)
+    found = listed[working.agent_id]
+    assert (found.is_at_rest, listed[finished.agent_id].is_at_rest) == (False, True)
+    assert (found.url, found.created_at, found.run_id) == (working.url, working.created_at, working.run_id)
+    ours = (request.branch_name, request.repository) if version == "v0" else (None, None)
+    assert (found.branch, found.repository) == ours
+
+
 @V1
 async def test_the_same_create_twice_makes_one_agent(provider: Provider) -> None:
     request = request_for(FOREVER)

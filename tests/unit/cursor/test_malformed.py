@@ -36,6 +36,7 @@ READS: dict[str, Callable[[Provider], Awaitable[object]]] = {
     "get": lambda p: p.get(AGENT_ID, RUN_ID),
     "latest": lambda p: p.get(AGENT_ID, None),
     "find": lambda p: p.find(REQUEST, since=SINCE),
+    "list": lambda p: p.list_agents(),
     "find_follow_up": lambda p: p.find_follow_up(AGENT_ID, "Go on", after_run=RUN_ID, since=SINCE),
     "usage": lambda p: p.usage(AGENT_ID, RUN_ID),
     "conversation": lambda p: p.conversation(AGENT_ID),

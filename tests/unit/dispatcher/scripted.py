@@ -8,10 +8,12 @@ from datetime import datetime
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import (
     Account,
+    AgentPage,
     AgentRequest,
     AgentSnapshot,
     AgentUsage,
     ApiVersion,
+    ListedAgent,
     Message,
     Model,
     StreamEvent,
@@ -41,8 +43,9 @@ class ScriptedProvider:
     `before_create` and `after_create` hold what happens before and after a create takes effect, one step for each
     create: an error to raise, something to do, or None. `gets` holds answers to reads, the last one for ever; without
     any, an agent is shown as it is in `agents`. `hidden` agents exist, but neither lists nor reads show them.
-    `before_follow_up`, `after_follow_up`, `on_find_follow_up`, `on_stop` and `on_delete` are such steps for further
-    prompts, stops and deletes. `passing` is called at every point at which a process could die.
+    `before_follow_up`, `after_follow_up`, `on_find_follow_up`, `on_list`, `on_stop` and `on_delete` are such steps for
+    further prompts, pages of the list, stops and deletes. `passing` is called at every point at which a process
+    could die.
     """
 
     def __init__(self, version: ApiVersion = "v1") -> None:
@@ -56,6 +59,9 @@ class ScriptedProvider:
         self.on_find: list[Step] = []
         self.reads: list[tuple[str, str | None]] = []
         self.gets: list[AgentSnapshot | ProviderError] = []
+        self.page_size = 100
+        self.pages = 0  # that were asked for
+        self.on_list: list[Step] = []
         self.stops: list[tuple[str, str | None]] = []
         self.stop_error: ProviderError | None = None
         self.on_stop: list[Step] = []
@@ -108,6 +114,26 @@ class ScriptedProvider:
         if agent_id not in self.agents or agent_id in self.hidden:
             raise GONE
         return self.agents[agent_id]
+
+    async def list_agents(self, cursor: str | None = None) -> AgentPage:
+        self.pages += 1
+        await _do(self.on_list)
+        newest = [agent for agent in reversed(self.agents.values()) if agent.agent_id not in self.hidden]
+        start = int(cursor or 0)
+        end = start + self.page_size
+        shown = tuple(self._listed(agent) for agent in newest[start:end])
+        return AgentPage(shown, str(end) if end < len(newest) else None)
+
+    def _listed(self, agent: AgentSnapshot) -> ListedAgent:
+        branch = next((name for name, agent_id in self._branches.items() if agent_id == agent.agent_id), None)
+        return ListedAgent(
+            agent.agent_id,
+            is_at_rest=agent.status.is_terminal,
+            run_id=agent.run_id,
+            url=agent.url,
+            branch=branch if self.version == "v0" else None,
+            created_at=agent.created_at,
+        )
 
     async def stop(self, agent_id: str, run_id: str | None) -> None:
         self.stops.append((agent_id, run_id))
