@@ -28,6 +28,7 @@ _TaskEvent = (
 _AttemptEvent = (
     ev.AttemptWaiting
     | ev.AttemptStarted
+    | ev.AttemptModelDropped
     | ev.AgentCreated
     | ev.AgentStatusChanged
     | ev.AttemptStopRequested
@@ -212,6 +213,8 @@ def _of_attempt(event: _AttemptEvent, actor: str, after: Orchestration) -> _Said
             model = f" with model {event.model}" if event.model else ""
             limit = f"it may take until {written(event.deadline_at)}"
             return _Said(f"{attempt} starts its agent on branch {event.branch_name}{model}; {limit}")
+        case ev.AttemptModelDropped():
+            return _Said(event.warning, Level.WARNING)
         case ev.AgentCreated():
             see = f", see {event.url}" if event.url else ""
             return _Said(f"{attempt} has agent {event.agent_id}{see}")

@@ -22,9 +22,20 @@ _CLOCK_MARGIN: Final = timedelta(minutes=5)
 _FAILURE_CODES: Final = {
     "repository_access": "INVALID_REPOSITORY",
     "repository_required": "INVALID_REPOSITORY",
+    "integration_not_connected": "INVALID_REPOSITORY",
     "invalid_branch_name": "INVALID_REPOSITORY",
     "invalid_model": "INVALID_MODEL",
-    "unauthorized": "INVALID_API_KEY",
+    "role_forbidden": "FORBIDDEN",
+    "service_account_required": "FORBIDDEN",
+}
+_WAYS_OUT: Final = {
+    "QUOTA_EXCEEDED": "the owner of the account at Cursor must raise its plan or limit; then retry the task",
+    "INVALID_API_KEY": "set CURSOR_API_KEY to a key that is valid; then retry the task",
+    "FORBIDDEN": "set CURSOR_API_KEY to a key that may create agents; then retry the task",
+    "INVALID_REPOSITORY": (
+        "check how repository and ref are spelled, and that Cursor's GitHub App is installed with access to it"
+    ),
+    "INVALID_MODEL": "choose one of GET /api/models, or none",
 }
 _TOO_LATE: Final = Failure(code="TIMEOUT", message="the agent was not created in time", retryable=True)
 _NO_TRACE: Final = Failure(
@@ -57,6 +68,11 @@ class Certainty:
         """No request can take effect any more."""
         self.unknown, self._settled_at = False, None
 
+    def begin_anew(self) -> None:
+        """What was refused is not what is asked for from here on."""
+        self.refusal = None
+        self.regain()
+
     @property
     def is_settled(self) -> bool:
         """Whether it is proof when there is no trace of an effect."""
@@ -77,11 +93,13 @@ class Create:
     """A started attempt whose agent is not known yet, with the request that creates it.
 
     `is_unwanted`: it is to be stopped, or its time is over: find out whether there is an agent, create none.
+    `may_drop_model`: nobody insisted on the model.
     """
 
     attempt: Attempt
     request: AgentRequest
     is_unwanted: bool
+    may_drop_model: bool = False
 
     async def ask(self, provider: Provider, certainty: Certainty) -> AgentSnapshot | None:
         """Create the agent, or look for it where creating it again could make a second one; None: no trace."""
@@ -99,6 +117,11 @@ class Create:
     def after_no_trace(self) -> Failure | None:
         """How the attempt ends once it is settled that there is no agent."""
         return _TOO_LATE if self.is_unwanted else _NO_TRACE
+
+    def model_in_the_way(self, failure: Failure) -> str | None:
+        """The model that the create was refused for, if it is worth another try without it."""
+        is_worth_it = failure.code == "INVALID_MODEL" and self.may_drop_model and not self.is_unwanted
+        return self.request.model if is_worth_it else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +177,14 @@ def asked_since(attempt: Attempt) -> datetime:
 
 
 def refused(what: str, error: ProviderError) -> Failure:
-    code = "QUOTA_EXCEEDED" if error.billing else _FAILURE_CODES.get(error.code, "CURSOR_API_ERROR")
-    return Failure(code=code, message=f"the provider refused {what}: {error.message}")
+    """The failure that a refusal means, with what can be done about it."""
+    code = _FAILURE_CODES.get(error.code, "CURSOR_API_ERROR")
+    if error.billing:
+        code = "QUOTA_EXCEEDED"
+    elif error.status == 401:
+        code = "INVALID_API_KEY"
+    message = f"the provider refused {what}: {error.message}"
+    return Failure(code=code, message=f"{message}; {_WAYS_OUT[code]}" if code in _WAYS_OUT else message)
 
 
 def _gone(reason: str) -> Failure:

@@ -22,7 +22,8 @@ from shared.command_handler import Cause, CommandHandler, Decided
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import AgentRequest, AgentSnapshot, Provider, WebhookTarget
 from shared.cursor.refusals import RATE_LIMIT_EXCEEDED
-from shared.domain.commands import AnyCommand, NoteWaiting, RecordAgent, RejectAttempt, StartAttempt
+from shared.domain.attempts import may_drop_model
+from shared.domain.commands import AnyCommand, DropModel, NoteWaiting, RecordAgent, RejectAttempt, StartAttempt
 from shared.domain.events import Continuation, Failure, OrchestrationStatus
 from shared.domain.ids import derive_id
 from shared.domain.prompt import agent_name, branch_name, build_prompt, follow_up_mark, follow_up_prompt
@@ -215,7 +216,7 @@ class Launcher:
                     state = await self._record(ticket, wanted, snapshot)
                     continue
                 if is_settled and (failure := certainty.refusal or wanted.after_no_trace()):
-                    state = await self._reject(ticket, failure)
+                    state = await self._refused(ticket, wanted, certainty, failure)
                     continue
                 if is_settled:
                     certainty.regain()  # it had no effect, and will have none: it may be sent again
@@ -235,7 +236,8 @@ class Launcher:
         is_unwanted = overdue or attempt.stop_reason is not None
         if attempt.continues is not None:
             return _go_on(task, attempt, attempt.continues, is_unwanted=is_unwanted)
-        return Create(attempt, self._request(ticket, state, task, attempt), is_unwanted)
+        request = self._request(ticket, state, task, attempt)
+        return Create(attempt, request, is_unwanted, may_drop_model(state, attempt))
 
     def _request(self, ticket: Ticket, state: Orchestration, task: Task, attempt: Attempt) -> AgentRequest:
         return AgentRequest(
@@ -279,6 +281,20 @@ class Launcher:
             await self.provider.stop(snapshot.agent_id, snapshot.run_id)
         except ProviderError as error:
             _log.error("It could not be stopped, do it by hand: %s", error, extra={"agent": snapshot.agent_id})
+
+    async def _refused(
+        self, ticket: Ticket, wanted: Create | GoOn, certainty: Certainty, failure: Failure
+    ) -> Orchestration | None:
+        """There is no agent: that is the end of the attempt, unless only its model was in the way."""
+        model = wanted.model_in_the_way(failure) if isinstance(wanted, Create) else None
+        if model is None:
+            return await self._reject(ticket, failure)
+        _log.warning("The agent is created without its model: %s", failure.message, extra={"code": failure.code})
+        # The log has it before the next create leaves, so that whoever repeats that sends the same.
+        command = DropModel(attempt_id=ticket.attempt_id, model=model, reason=failure.message)
+        state = (await self._handle(ticket, command)).state
+        certainty.begin_anew()
+        return state
 
     async def _reject(self, ticket: Ticket, failure: Failure) -> Orchestration | None:
         _log.warning("There is no agent at work: %s", failure.message, extra={"code": failure.code})

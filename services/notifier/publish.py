@@ -39,6 +39,7 @@ _Hidden = (
     | ev.AttemptWaiting
     | ev.AttemptWithdrawn
     | ev.AttemptStarted
+    | ev.AttemptModelDropped
     | ev.AttemptStopRequested
     | ev.AttemptStopped
     | ev.AttemptFailed

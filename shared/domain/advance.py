@@ -1,6 +1,7 @@
 """What follows by itself from a change: what is ready is queued, what cannot start is given up, what is done ends."""
 
-from typing import Literal
+from datetime import datetime
+from typing import Final, Literal
 
 from shared.domain import events as ev
 from shared.domain.draft import Draft
@@ -12,6 +13,10 @@ from shared.domain.state import Orchestration, Phase, Task, statistics_of
 ENDED_BY_OTHERS = "another task failed for good"
 _UNREACHABLE = "a task that it depends on did not complete"
 _CANCELLED = "the orchestration was cancelled"
+_REFUSED = "the provider refuses every agent of this account"
+
+_OF_THE_ACCOUNT: Final = frozenset(["QUOTA_EXCEEDED", "INVALID_API_KEY", "FORBIDDEN"])
+"""Codes of refusals that do not depend on what was asked for: every other create meets the same."""
 
 
 def settle(draft: Draft) -> None:
@@ -50,10 +55,31 @@ def _queue_ready(draft: Draft) -> None:
         )
 
 
-def give_up_others(draft: Draft) -> None:
-    """A task has failed for good: under `fail_fast` nothing else is begun, and what runs is stopped."""
-    if draft.state.spec.failure_policy == "fail_fast" and draft.status is not OrchestrationStatus.CANCELLING:
+def give_up_others(draft: Draft, failure: ev.Failure) -> None:
+    """A task has failed for good: under `fail_fast` nothing else is begun, and what runs is stopped.
+
+    Where the account was refused, nothing else is begun under `continue` either, for it would only be refused, too;
+    but what runs may finish.
+    """
+    if draft.status is OrchestrationStatus.CANCELLING:
+        return
+    if draft.state.spec.failure_policy == "fail_fast":
         stop_or_cancel_all(draft, "FAIL_FAST", ENDED_BY_OTHERS)
+    elif _is_of_account(failure):
+        for task in list(draft.state.tasks.values()):
+            _cancel_unlaunched(draft, task, "FAIL_FAST", _REFUSED)
+
+
+def _is_of_account(failure: ev.Failure | None) -> bool:
+    return failure is not None and failure.code in _OF_THE_ACCOUNT
+
+
+def is_account_refused(state: Orchestration, since: datetime) -> bool:
+    """Whether an agent was refused for the account since then: the next one would be, too."""
+    return any(
+        _is_of_account(task.failure) and task.failed_at is not None and task.failed_at >= since
+        for task in state.tasks.values()
+    )
 
 
 def cancel_all(draft: Draft) -> None:
@@ -65,8 +91,14 @@ def stop_or_cancel_all(draft: Draft, cause: ev.CancelCause, reason: str) -> None
         attempt = task.current
         if attempt is not None and attempt.may_have_agent:
             _request_stop(draft, task.task_id, attempt.attempt_id, "CANCEL" if cause == "CANCEL" else "FAIL_FAST")
-        elif not task.status.is_terminal:
-            draft.emit(ev.TaskCancelled(task_id=task.task_id, reason=reason, cause=cause))
+        else:
+            _cancel_unlaunched(draft, task, cause, reason)
+
+
+def _cancel_unlaunched(draft: Draft, task: Task, cause: ev.CancelCause, reason: str) -> None:
+    has_agent = task.current is not None and task.current.may_have_agent
+    if not has_agent and not task.status.is_terminal:
+        draft.emit(ev.TaskCancelled(task_id=task.task_id, reason=reason, cause=cause))
 
 
 def _request_stop(draft: Draft, task_id: str, attempt_id: str, reason: ev.StopReason) -> None:
@@ -103,7 +135,7 @@ def reopen(draft: Draft) -> None:
 def revive(draft: Draft) -> None:
     """What was given up only because of a failure is to be done after all, once that failure is out of the way."""
     given_up = {task.task_id for task in draft.state.tasks.values() if task.cancel_cause in ("FAIL_FAST", "DEPENDENCY")}
-    if any(task.status is TaskStatus.FAILED for task in draft.state.tasks.values()):
+    if any(_keeps_others_back(draft.state, task) for task in draft.state.tasks.values()):
         given_up -= {task_id for task_id in given_up if draft.state.tasks[task_id].cancel_cause == "FAIL_FAST"}
     lost = {t.task_id for t in draft.state.tasks.values() if t.status in LOST} - given_up
     for task in list(draft.state.tasks.values()):
@@ -111,6 +143,12 @@ def revive(draft: Draft) -> None:
             agent = task.follow_up
             again = agent if agent and not task.has_deleted(agent.agent_id) else None
             draft.emit(ev.TaskReset(task_id=task.task_id, reason="REVIVED", continues=again))
+
+
+def _keeps_others_back(state: Orchestration, task: Task) -> bool:
+    """Others were given up for its failure, or would be now."""
+    gives_up = state.spec.failure_policy == "fail_fast" or _is_of_account(task.failure)
+    return task.status is TaskStatus.FAILED and gives_up
 
 
 def _depends_on(state: Orchestration, task: Task, others: set[str]) -> bool:
@@ -155,13 +193,20 @@ def _conclude(draft: Draft) -> None:
     state = draft.state
     statistics = statistics_of(state, draft.now)
     done = statistics.completed_tasks + statistics.skipped_tasks
-    failed = next((task for task in state.tasks.values() if task.status is TaskStatus.FAILED), None)
+    culprit = _culprit(state)
     if done == statistics.total_tasks:
         _complete(draft, statistics, OrchestrationStatus.COMPLETED)
-    elif failed is not None and (state.spec.failure_policy == "fail_fast" or statistics.completed_tasks == 0):
-        draft.emit(ev.OrchestrationFailed(failure=_reason(failed), summary=_summary(statistics), statistics=statistics))
+    elif culprit is not None and (_keeps_others_back(state, culprit) or statistics.completed_tasks == 0):
+        failure = _reason(culprit)
+        draft.emit(ev.OrchestrationFailed(failure=failure, summary=_summary(statistics), statistics=statistics))
     else:
         _complete(draft, statistics, OrchestrationStatus.PARTIAL_COMPLETED)
+
+
+def _culprit(state: Orchestration) -> Task | None:
+    """The failed task that tells best why the orchestration failed: a refusal of the account is behind all else."""
+    failed = [task for task in state.tasks.values() if task.status is TaskStatus.FAILED]
+    return next((task for task in failed if _is_of_account(task.failure)), failed[0] if failed else None)
 
 
 def _complete(

@@ -5,11 +5,11 @@ from typing import Final, assert_never
 
 from shared.domain import commands as cmd
 from shared.domain import events as ev
-from shared.domain.advance import ENDED_BY_OTHERS, give_up_others, request_stop, settle
+from shared.domain.advance import ENDED_BY_OTHERS, give_up_others, is_account_refused, request_stop, settle
 from shared.domain.draft import Draft, illegal
 from shared.domain.errors import Refusal
 from shared.domain.events import AgentStatus, OrchestrationStatus, TaskStatus
-from shared.domain.state import Attempt, Phase, Task, milliseconds
+from shared.domain.state import Attempt, Orchestration, Phase, Task, milliseconds
 
 AGENT_GONE: Final = "AGENT_GONE"
 """Code of the failure of an attempt whose agent, which it was to go on with, cannot go on."""
@@ -60,6 +60,23 @@ def record_agent(draft: Draft, command: cmd.RecordAgent | cmd.ObserveAgent) -> N
             provider_status=command.provider_status,
         )
     )
+
+
+def may_drop_model(state: Orchestration, attempt: Attempt) -> bool:
+    """Whether the agent may be created without the model that it was to have."""
+    is_to_come = attempt.phase is Phase.STARTED and attempt.continues is None
+    return is_to_come and attempt.model is not None and not state.spec.strict_model
+
+
+def drop_model(draft: Draft, command: cmd.DropModel) -> None:
+    task, attempt = draft.attempt(command.attempt_id)
+    if attempt.model == command.model and may_drop_model(draft.state, attempt):
+        warning = f"model {command.model!r} is left out and the provider chooses one: {command.reason}"
+        draft.emit(
+            ev.AttemptModelDropped(
+                task_id=task.task_id, attempt_id=attempt.attempt_id, model=command.model, warning=warning
+            )
+        )
 
 
 def reject(draft: Draft, command: cmd.RejectAttempt) -> None:
@@ -249,14 +266,15 @@ def _fail(
             usage=seen.usage if seen else None,
         )
     )
-    if failure.retryable and task.retry_count < task.spec.max_retries:
+    may_be_retried = failure.retryable and not is_account_refused(draft.state, since=attempt.queued_at)
+    if may_be_retried and task.retry_count < task.spec.max_retries:
         retry = task.retry_count + 1
         due_at = draft.now + draft.deciding.policy.delay(retry, draft.deciding.jitter)
         again = draft.task(task.task_id).follow_up
         draft.emit(ev.TaskRetryScheduled(task_id=task.task_id, retry_count=retry, due_at=due_at, continues=again))
     else:
         draft.emit(ev.TaskFailed(task_id=task.task_id, failure=failure))
-        give_up_others(draft)
+        give_up_others(draft, failure)
     settle(draft)
 
 

@@ -214,6 +214,15 @@ class RejectAttempt(Command):
     failure: Failure
 
 
+class DropModel(Command):
+    """The provider refused to create the agent for the model in the request, and for `reason`."""
+
+    type: ClassVar[str] = "attempt.drop_model"
+    attempt_id: str
+    model: str
+    reason: str
+
+
 class ObserveAgent(Command):
     """What the provider says of an agent now. `cost` in dollars, `duration_ms` of its run."""
 
@@ -267,6 +276,7 @@ ServiceCommand = (
     | StartAttempt
     | RecordAgent
     | RejectAttempt
+    | DropModel
     | ObserveAgent
     | ExpireAttempt
     | RecordAgentDeleted

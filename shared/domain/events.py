@@ -241,6 +241,19 @@ class AttemptStarted(Event):
     model: str | None = None
 
 
+class AttemptModelDropped(Event):
+    """The provider does not take `model`, which nobody insisted on: the agent is created without one.
+
+    `warning` says so to people.
+    """
+
+    type: ClassVar[str] = "attempt.model_dropped"
+    task_id: str
+    attempt_id: str
+    model: str
+    warning: str
+
+
 class AgentCreated(Event):
     """The provider is known to have created the agent; `agent_id` is the provider's own."""
 
@@ -488,6 +501,7 @@ OrchestrationEvent = (
     | AgentDeleteRequested
     | AgentDeleted
     | AttemptStarted
+    | AttemptModelDropped
     | AgentCreated
     | AgentStatusChanged
     | AttemptStopRequested

@@ -28,6 +28,7 @@ _OfAttempt = (
     ev.AttemptWaiting
     | ev.AttemptWithdrawn
     | ev.AttemptStarted
+    | ev.AttemptModelDropped
     | ev.AgentCreated
     | ev.AgentStatusChanged
     | ev.AttemptStopRequested
@@ -98,6 +99,9 @@ def _apply(state: Orchestration, event: ev.OrchestrationEvent, at: datetime) -> 
             | ev.OrchestrationFailed()
         ):
             return _of_orchestration(state, event, at)
+        case ev.AttemptModelDropped():
+            dropped = _task(state, event.task_id, at, lambda task: _of_attempt(task, event, at))
+            return replace(dropped, warnings=_warned(state, (event.warning,)))
         case _:
             return _task(state, event.task_id, at, lambda task: _of_attempt(task, event, at))
 
@@ -258,6 +262,8 @@ def _changed(attempt: Attempt, event: _OfAttempt, at: datetime) -> Attempt:
             return replace(attempt, delay=LaunchDelay(event.reason, since, event.until))
         case ev.AttemptStarted():
             return _started(attempt, event, at)
+        case ev.AttemptModelDropped():
+            return replace(attempt, model=None)
         case ev.AgentCreated():
             known = replace(attempt, phase=Phase.CREATED, agent_id=event.agent_id, run_id=event.run_id, url=event.url)
             return replace(known, status=event.status, provider_status=event.provider_status, delay=None)

@@ -81,6 +81,8 @@ def _learned(draft: Draft, command: cmd.ServiceCommand) -> None:
             attempts.record_agent(draft, command)
         case cmd.RejectAttempt():
             attempts.reject(draft, command)
+        case cmd.DropModel():
+            attempts.drop_model(draft, command)
         case cmd.ObserveAgent():
             attempts.observe(draft, command)
         case cmd.ExpireAttempt():

@@ -99,6 +99,10 @@ def reject(task: str, number: int = 1, failure: ev.Failure = REFUSED) -> cmd.Rej
     return cmd.RejectAttempt(attempt_id=attempt_id(task, number), failure=failure)
 
 
+def drop_model(task: str, model: str = "o9", number: int = 1) -> cmd.DropModel:
+    return cmd.DropModel(attempt_id=attempt_id(task, number), model=model, reason="it is not known")
+
+
 def observe(task: str, status: AgentStatus, number: int = 1, **fields: Any) -> cmd.ObserveAgent:
     return cmd.ObserveAgent(
         **{

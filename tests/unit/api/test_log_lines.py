@@ -137,6 +137,11 @@ SAID: list[tuple[OrchestrationEvent, str, str]] = [
         "warning",
         "Task a: attempt 1 waits for the quota of the provider (QUOTA_EXCEEDED)",
     ),
+    (
+        ev.AttemptModelDropped(**OF_A, model="o9", warning="model 'o9' is left out"),
+        "warning",
+        "Task a: model 'o9' is left out",
+    ),
     (ev.AttemptWaiting(**OF_A, reason="slot"), "info", "Task a: attempt 1 waits for a free slot"),
     (
         ev.AttemptWaiting(**OF_A, reason="pause"),

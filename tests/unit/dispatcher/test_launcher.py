@@ -217,6 +217,23 @@ async def test_a_definite_refusal_fails_the_task_for_good(version: ApiVersion, e
         assert await w.holders() == []
 
 
+@pytest.mark.parametrize("error", [NO_MONEY, NO_KEY, ProviderError("role_forbidden", "not you", status=403)])
+async def test_a_refusal_of_the_account_is_met_once_also_under_continue_and_says_what_to_do(
+    error: ProviderError,
+) -> None:
+    async with world() as w:
+        await w.create(make_task("a"), make_task("b"), failure_policy="continue")
+        w.provider.before_create = [error]
+        await w.launch()
+        state = await w.state()
+        assert state.status is OrchestrationStatus.FAILED
+        assert state.failure is not None
+        assert error.message in state.failure.message
+        assert "then retry the task" in state.failure.message
+        assert state.tasks["b"].attempts == ()
+        assert len(w.provider.requests) == 1
+
+
 @both
 async def test_a_throttle_is_waited_for_and_then_there_is_one_agent(version: ApiVersion) -> None:
     async with world(version) as w:

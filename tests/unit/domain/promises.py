@@ -48,6 +48,8 @@ def keeps_its_promises(before: Orchestration, event: OrchestrationEvent, command
         case ev.AttemptStarted():
             assert before.status is OrchestrationStatus.ACTIVE, "launched while it was not active"
             _has_met_dependencies(before, before.tasks[event.task_id])
+        case ev.AttemptModelDropped():
+            assert not before.spec.strict_model, "the user insisted on the model"
         case ev.OrchestrationReopened():
             assert before.status.is_terminal
             assert isinstance(command, REOPENING)

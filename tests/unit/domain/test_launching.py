@@ -14,9 +14,12 @@ from tests.support.orchestrations import (
     agent_created,
     agent_id,
     attempt_failed,
+    attempt_id,
     created,
     done,
+    drop_model,
     finish,
+    going_on,
     make_task,
     queued,
     record,
@@ -45,6 +48,38 @@ def test_a_task_s_own_model_comes_before_the_one_for_all(
 ) -> None:
     before = given(created(make_task("a", model=of_task), model=of_all), activated(), queued("a"))
     before.when(start("a")).then(started("a", model=sent))
+
+
+def test_a_model_that_the_provider_refuses_is_left_out_once_and_that_is_told() -> None:
+    before = given(created(make_task("a", model="o9")), activated(), queued("a"), started("a", model="o9"))
+    then = before.when(drop_model("a")).then(
+        ev.AttemptModelDropped(
+            task_id="a",
+            attempt_id=attempt_id("a"),
+            model="o9",
+            warning="model 'o9' is left out and the provider chooses one: it is not known",
+        )
+    )
+    assert then.attempt("a").model is None
+    assert then.attempt("a").phase is Phase.STARTED
+    assert then.state.warnings == ("model 'o9' is left out and the provider chooses one: it is not known",)
+    then.when(drop_model("a")).then_nothing()
+
+
+def test_a_model_that_the_user_insists_on_is_never_left_out() -> None:
+    strict = created(make_task("a", model="o9"), strict_model=True)
+    given(strict, activated(), queued("a"), started("a", model="o9")).when(drop_model("a")).then_nothing()
+
+
+def test_the_model_of_an_agent_that_exists_or_goes_on_stays() -> None:
+    known = given(created("a"), activated(), queued("a"), started("a", model="o9"), agent_created("a"))
+    known.when(drop_model("a")).then_nothing()
+    again = given(created("a"), activated(), queued("a", continues=going_on("a")), started("a", model="o9"))
+    again.when(drop_model("a")).then_nothing()
+
+
+def test_another_model_than_the_refused_one_stays() -> None:
+    given(created("a"), activated(), queued("a"), started("a", model="o3")).when(drop_model("a")).then_nothing()
 
 
 def test_the_deadline_is_the_task_s_own() -> None:

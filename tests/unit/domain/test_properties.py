@@ -73,6 +73,8 @@ def creations(draw: st.DrawFn) -> cmd.CreateOrchestration:
         max_parallel=draw(st.sampled_from([None, 1, 2])) if mode == "parallel" else None,
         failure_policy=draw(st.sampled_from(["fail_fast", "continue"])),
         base=draw(st.sampled_from(["ref", "previous"])),
+        model=draw(st.sampled_from([None, "o3"])),
+        strict_model=draw(st.booleans()),
         deliverable=draw(st.sampled_from(["any", "any", "branch", "pr"])),
         priority=draw(st.sampled_from(["speed", "balanced"])),
         max_cost=draw(st.sampled_from([None, None, None, 1.0])),
@@ -89,7 +91,10 @@ def creations(draw: st.DrawFn) -> cmd.CreateOrchestration:
 
 
 FAILURES = st.builds(
-    ev.Failure, code=st.sampled_from(["CODE", AGENT_GONE]), message=st.just("why"), retryable=st.booleans()
+    ev.Failure,
+    code=st.sampled_from(["CODE", AGENT_GONE, "QUOTA_EXCEEDED"]),
+    message=st.just("why"),
+    retryable=st.booleans(),
 )
 RESULTS = st.fixed_dictionaries(
     {
@@ -271,6 +276,13 @@ class Life(RuleBasedStateMachine):
         attempt = self.any_attempt(data)
         self.do(self.start(attempt, "v1"))
         self.do(cmd.RejectAttempt(attempt_id=attempt.attempt_id, failure=failure))
+
+    @precondition(lambda self: self.attempts())
+    @rule(data=st.data(), model=st.sampled_from(["o3", "o9"]))
+    def its_model_is_refused(self, data: st.DataObject, model: str) -> None:
+        attempt = self.any_attempt(data)
+        self.do(self.start(attempt, "v1"))
+        self.do(cmd.DropModel(attempt_id=attempt.attempt_id, model=model, reason="why"))
 
     @precondition(lambda self: self.active())
     @rule(data=st.data(), reason=st.sampled_from(["slot", "rate_limit", "budget", "quota"]))

@@ -20,6 +20,7 @@ HIDDEN = {
     "attempt.waiting",
     "attempt.withdrawn",
     "attempt.started",
+    "attempt.model_dropped",
     "attempt.stop_requested",
     "attempt.stopped",
     "attempt.failed",

@@ -112,7 +112,12 @@ def steered(orchestration: str, *, team: str = TEAM, start: datetime = START) ->
     steps: list[Step] = [
         (first, ev.ScheduleFired(run_id="run", due_at=start, skipped=1), ev.ScheduledRunCreated(run_id="run")),
         (ev.OrchestrationActivated(), queued(one, 1)),
-        (started(one, 1, deadline), agent_created(one, 1), status(one, 1, AgentStatus.RUNNING)),
+        (
+            started(one, 1, deadline),
+            model_dropped(one, 1),
+            agent_created(one, 1),
+            status(one, 1, AgentStatus.RUNNING),
+        ),
         (ev.TaskAdded(task=task(added)),),
         (ev.OrchestrationUpdated(spec=renamed, changed=("name", "tags")),),
         (ev.OrchestrationPaused(mode="stop"), stop_requested(one, 1, "PAUSE")),
@@ -207,6 +212,12 @@ def started(task_id: str, number: int, deadline: datetime) -> ev.AttemptStarted:
         api_version="v1",
         branch_name=f"cursor/{task_id}",
         deadline_at=deadline,
+    )
+
+
+def model_dropped(task_id: str, number: int) -> ev.AttemptModelDropped:
+    return ev.AttemptModelDropped(
+        task_id=task_id, attempt_id=f"{task_id}-a{number}", model="o9", warning="model 'o9' is left out"
     )
 
 

@@ -198,7 +198,8 @@ class Following:
 
     def _revive(self) -> None:
         """What was given up only for a failure that is out of the way is to be done after all."""
-        causes = {"DEPENDENCY"} | (set() if any(job.status == "FAILED" for job in self.jobs) else {"FAIL_FAST"})
+        is_held_back = self.fail_fast and any(job.status == "FAILED" for job in self.jobs)
+        causes = {"DEPENDENCY"} | (set() if is_held_back else {"FAIL_FAST"})
         hopeful = {job.id for job in self.jobs if job.status == "CANCELLED" and job.given_up_for in causes}
         while True:
             # One that needs a task which stays lost stays lost itself.
