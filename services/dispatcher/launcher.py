@@ -41,6 +41,8 @@ _HELD_PAUSE_SECONDS = 2.0
 _VERSION_PAUSE_SECONDS = 30.0
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
+# About seven minutes of pauses, for an agent that nobody wants.
+_STOP_TRIES = 12
 # A shorter wait for the rate limit is not worth telling, and neither is that one changed by less.
 _WAIT_SECONDS = 1.0
 _WAIT_CHANGE_SECONDS = 15.0
@@ -270,17 +272,32 @@ class Launcher:
     async def _stop_if_late(
         self, ticket: Ticket, state: Orchestration | None, wanted: Create | GoOn, snapshot: AgentSnapshot
     ) -> None:
-        """An agent that came up after its attempt was given up is followed by nobody, and another may do its work."""
+        """An agent that came up after its attempt was given up is followed by nobody, and another may do its work.
+
+        It is told to stop until it has. What is left running, be it that this process dies, the sweep finds.
+        """
         found = state.find_attempt(ticket.attempt_id) if state else None
         if found is None or found[1].has_had_agent:
             return
         _log.error("An agent came up after its attempt had been given up", extra={"agent": snapshot.agent_id})
         if isinstance(wanted, GoOn) and snapshot.run_id is None:
-            return  # a stop could hit what the agent was told since
+            return  # a stop could hit what the agent was told since; the sweep looks what that is
+        pause = _FIRST_PAUSE_SECONDS
+        for _ in range(_STOP_TRIES):
+            if await self._has_stopped(snapshot):
+                return
+            await self.sleep(pause * (0.5 + self.chance.random() / 2))
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+        _log.error("It could not be stopped yet, that is left to the sweep", extra={"agent": snapshot.agent_id})
+
+    async def _has_stopped(self, agent: AgentSnapshot) -> bool:
+        """Ask for the stop, and look what came of it."""
         try:
-            await self.provider.stop(snapshot.agent_id, snapshot.run_id)
+            await self.provider.stop(agent.agent_id, agent.run_id)
+            return (await self.provider.get(agent.agent_id, agent.run_id)).status.is_terminal
         except ProviderError as error:
-            _log.error("It could not be stopped, do it by hand: %s", error, extra={"agent": snapshot.agent_id})
+            _log.warning("Could not stop %s yet, it is asked again: %s", agent.agent_id, error)
+            return error.status == 404
 
     async def _refused(
         self, ticket: Ticket, wanted: Create | GoOn, certainty: Certainty, failure: Failure

@@ -33,12 +33,11 @@ from shared.domain.plan import (
 )
 from shared.domain.state import Orchestration
 from shared.envelope import Stored, decode
+from shared.following import Following
 from shared.jetstream.consumer import Delivery, Later
-from shared.jetstream.errors import AlreadyThereError
 from shared.jetstream.publish import Publisher
 from shared.jetstream.timers import Timers
-from shared.jetstream.topology import QUEUE, WATCH, queue_subject, watch_subject
-from shared.messages import Ticket, Wake, Watched
+from shared.messages import Ticket, Wake
 from shared.observability.logging import log_context
 
 _log = logging.getLogger(__name__)
@@ -100,11 +99,11 @@ class Reconciler:
             raise failure
 
     async def keep_followed(self, state: Orchestration, attempt_id: str) -> None:
-        """Put back the ticket or the watch of an attempt, whatever is remembered: should it have been lost, nobody
-        else would look at the attempt again."""
+        """Put back the ticket or the watches of an attempt, whatever is remembered: should one have been lost, nobody
+        else would look at the attempt again, or not as soon as is due."""
         for action in plan(state):
-            if isinstance(action, Launch | Watch) and action.attempt_id == attempt_id:
-                await self._carry_out(state, action)
+            if isinstance(action, Launch | Watch | StopAgent) and action.attempt_id == attempt_id:
+                await Following(self.publisher).keep(state, action)
 
     @contextmanager
     def _marked(self, orchestration_id: str, action: Action) -> Iterator[None]:
@@ -120,10 +119,8 @@ class Reconciler:
 
     async def _carry_out(self, state: Orchestration, action: Action) -> None:
         match action:
-            case Launch():
-                await self._launch(state, action)
-            case Watch():
-                await self._watch(state, action)
+            case Launch() | Watch():
+                await Following(self.publisher).keep(state, action)
             case WakeAt(due_at=due_at):
                 await self._wake_at(state, due_at)
             case KeepSchedule():
@@ -139,25 +136,6 @@ class Reconciler:
             case _:
                 assert_never(action)
 
-    async def _launch(self, state: Orchestration, action: Launch) -> None:
-        ticket = Ticket(state.team, state.id, action.attempt_id)
-        subject = queue_subject(action.priority, action.attempt_id)
-        await self._put(subject, ticket.encode(), QUEUE)
-
-    async def _watch(self, state: Orchestration, action: Watch) -> None:
-        found = state.find_attempt(action.attempt_id)
-        if found is None or found[1].started_at is None or found[1].api_version is None:
-            return
-        watched = Watched(state.team, state.id, action.attempt_id, since=found[1].started_at.isoformat())
-        await self._put(watch_subject(found[1].api_version, action.attempt_id), watched.encode(), WATCH)
-
-    async def _put(self, subject: str, data: bytes, stream: str) -> None:
-        """The stream takes one message a subject: the second of the same attempt is refused."""
-        try:
-            await self.publisher.publish(subject, data, stream=stream)
-        except AlreadyThereError:
-            _log.debug("%s is in %s already", subject, stream)
-
     async def _wake_at(self, state: Orchestration, due_at: datetime) -> None:
         """Each moment has its own timer: a name for all would let a later one, or an older plan, undo an earlier."""
         payload = Wake(state.team, state.id, due_at.isoformat()).encode()
@@ -165,10 +143,11 @@ class Reconciler:
         await self.timers.set(state.team, state.id, moment, due_at=due_at, payload=payload)
 
     async def _stop(self, state: Orchestration, action: StopAgent) -> None:
-        """The first request; whoever follows the agent asks again until it is seen to have stopped.
+        """The first request; whoever follows the agent asks again until it is seen to have stopped, soon at first.
 
         One that comes late must not stop what the agent was told to do since.
         """
+        await Following(self.publisher).keep(state, action)
         now = (await self.handler.load(state.team, state.id)).state
         found = now.find_attempt(action.attempt_id) if now else None
         if found is None or not found[1].is_active:
@@ -176,7 +155,7 @@ class Reconciler:
         try:
             await self.provider.stop(action.agent_id, action.run_id)
         except ProviderError as exc:
-            _log.warning("Could not stop %s yet: %s", action.agent_id, exc)
+            _log.warning("Could not stop %s yet, it is asked again: %s", action.agent_id, exc)
 
     async def _delete(self, state: Orchestration, action: DeleteAgent) -> None:
         """Nobody else asks again, so a failure is the caller's: only a refusal for good is left at that."""

@@ -9,6 +9,7 @@ from services.monitor.observer import Observer, UnknownAttemptError
 from services.monitor.streams import Streams
 from shared.cursor.errors import ProviderError
 from shared.jetstream.consumer import Delivery, Later, Poison
+from shared.jetstream.topology import is_stop_watch
 from shared.messages import LOG_LAG, Watched
 from shared.observability.logging import log_context
 from shared.ports import Clock
@@ -16,6 +17,9 @@ from shared.ports import Clock
 _log = logging.getLogger(__name__)
 
 _LAG_PAUSE_SECONDS = 1.0
+# Between two looks at an agent that was told to stop. A stop takes effect within seconds, or it has to be repeated.
+_FIRST_STOP_PAUSE_SECONDS = 2.0
+_LONGEST_STOP_PAUSE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,15 @@ class PollPolicy:
     def pause(self, age: timedelta, jitter: float) -> float:
         """Seconds; `jitter` is a draw from [0, 1)."""
         hours = max(1.0, age / timedelta(hours=1))
-        return self.base.total_seconds() * min(hours, 10.0) * (1 + self.spread * (2 * jitter - 1))
+        return self.base.total_seconds() * min(hours, 10.0) * self._spread(jitter)
+
+    def pause_in_stop(self, asked: timedelta, jitter: float) -> float:
+        """The same for an agent that was told to stop so long ago: the longer it takes, the longer the pauses."""
+        seconds = max(_FIRST_STOP_PAUSE_SECONDS, asked.total_seconds() / 2)
+        return min(seconds, _LONGEST_STOP_PAUSE_SECONDS, self.base.total_seconds()) * self._spread(jitter)
+
+    def _spread(self, jitter: float) -> float:
+        return 1 + self.spread * (2 * jitter - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +63,26 @@ class Watch:
             raise Poison(str(exc)) from exc
         with log_context(orchestration=watched.orchestration_id, attempt=watched.attempt_id):
             try:
-                await self._follow(watched, is_first=delivery.deliveries == 1)
+                await self._follow(watched, self._pause(watched, delivery), is_first=delivery.deliveries == 1)
             except UnknownAttemptError as exc:
                 if self.clock.now() - delivery.published_at < LOG_LAG:
                     raise Later(_LAG_PAUSE_SECONDS, "the log does not show the attempt yet") from exc
                 raise Poison(str(exc)) from exc
 
-    async def _follow(self, watched: Watched, *, is_first: bool) -> None:
-        pause = self.policy.pause(self.clock.now() - watched.since_time, self.chance.random())
+    def _pause(self, watched: Watched, delivery: Delivery) -> float:
+        now, jitter = self.clock.now(), self.chance.random()
+        if is_stop_watch(delivery.subject):
+            return self.policy.pause_in_stop(now - delivery.published_at, jitter)
+        return self.policy.pause(now - watched.since_time, jitter)
+
+    async def _follow(self, watched: Watched, pause: float, *, is_first: bool) -> None:
         try:
             attempt = await self.observer.attempt(watched)
             if attempt.is_active:
                 self.streams.open(watched, attempt)
                 if is_first:
-                    # It was created a moment ago: the create's reply was as good as a look.
-                    raise Later(pause, "the agent has just started")
+                    # It was created or told to stop a moment ago: the reply was as good as a look.
+                    raise Later(pause, "the agent was asked just now")
                 attempt = await self.observer.look(watched, "poll")
         except ProviderError as error:
             raise Later(max(pause, error.retry_after or 0.0), f"could not ask: {error}") from error

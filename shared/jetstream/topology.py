@@ -212,6 +212,8 @@ def _bucket(name: str, settings: TopologySettings) -> StreamConfig:
     )
 
 
+_STOP: Final = "-stop"
+
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -234,6 +236,17 @@ def queue_subject(level: Level, attempt: str) -> str:
 def watch_subject(provider: str, attempt: str) -> str:
     """Where the agent of an attempt is watched; there is never more than one message."""
     return _subject("watch", provider, attempt)
+
+
+def stop_watch_subject(provider: str, attempt: str) -> str:
+    """Where the agent of an attempt is watched while it is to stop, besides `watch_subject`."""
+    return _subject("watch", provider + _STOP, attempt)
+
+
+def is_stop_watch(subject: str) -> bool:
+    """Whether it is one of `stop_watch_subject`."""
+    kind, _, rest = subject.partition(".")
+    return kind == "watch" and rest.partition(".")[0].endswith(_STOP)
 
 
 def receipt_subject(provider: str) -> str:

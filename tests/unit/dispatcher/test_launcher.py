@@ -28,6 +28,7 @@ from shared.jetstream.consumer import Later, Poison
 from shared.messages import LOG_LAG, Ticket
 from tests.support.eventually import eventually
 from tests.unit.dispatcher.scripted import (
+    GONE,
     NO_KEY,
     NO_MONEY,
     THROTTLED,
@@ -543,11 +544,33 @@ async def test_an_agent_that_comes_up_after_its_attempt_was_given_up_is_stopped(
             w.provider.before_create = [partial(taken_over_unwanted, w)]
         else:
             w.provider.before_create = [partial(taken_over, w)]
+        failed = ProviderError("internal_error", "", status=500, retryable=True, outcome_known=False)
+        w.provider.on_stop = [failed, None, failed, partial(stopped, w)]
         await w.launch()
         [agent_id] = w.provider.agents
-        assert [stopped for stopped, _ in w.provider.stops] == [agent_id]
+        assert [told for told, _ in w.provider.stops] == [agent_id] * 4, "it is believed when it is seen"
         assert await w.known_agents() == []
         assert await w.holders() == []
+
+
+@both
+@pytest.mark.parametrize("answer", [GONE, None])
+async def test_one_that_is_gone_is_told_no_more_and_one_that_does_not_stop_is_left_to_the_sweep(
+    version: ApiVersion, answer: ProviderError | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with world(version) as w:
+        await w.create(make_task("a", timeout_minutes=1))
+        w.provider.before_create = [partial(taken_over_unwanted, w)]
+        w.provider.stop_error = answer
+        await w.launch()
+        assert len(w.provider.stops) == (1 if answer is GONE else 12)
+        assert ("left to the sweep" in caplog.text) is (answer is None)
+        assert await w.holders() == []
+
+
+async def stopped(w: World) -> None:
+    for agent_id, agent in w.provider.agents.items():
+        w.provider.agents[agent_id] = replace(agent, status=AgentStatus.STOPPED)
 
 
 async def taken_over_unwanted(w: World) -> None:

@@ -146,6 +146,37 @@ async def test_a_stop_is_asked_for_once_and_its_failure_is_left_to_whoever_follo
         assert (await d.w.attempt()).phase is Phase.CREATED
 
 
+@pytest.mark.parametrize("version", ["v0", "v1"])
+async def test_an_agent_that_is_to_stop_is_looked_at_in_a_hurry_by_a_message_of_its_own(version: ApiVersion) -> None:
+    async with dispatcher(version) as d:
+        await agents_to_stop(d, "a")
+        await d.take_all(d.reconciler())
+        await d.take_all(d.reconciler())
+        attempt = await d.w.attempt()
+        watches = [message for message in d.publisher.messages if message.stream == WATCH]
+        assert [message.subject for message in watches] == [
+            f"watch.{version}.{attempt.attempt_id}",
+            f"watch.{version}-stop.{attempt.attempt_id}",
+        ]
+        assert watches[0].data == watches[1].data
+
+
+async def test_the_message_that_hurries_a_stop_is_put_back_should_it_be_lost() -> None:
+    async with dispatcher() as d:
+        await agents_to_stop(d, "a")
+        reconciler = d.reconciler()
+        await d.take_all(reconciler)
+        stops = len(d.w.provider.stops)
+        d.publisher.messages.clear()
+        await SlotAudit(d.w.handler, d.w.slots, reconciler.keep_followed).look_through()
+        attempt = await d.w.attempt()
+        assert [message.subject for message in d.publisher.messages] == [
+            f"watch.v1.{attempt.attempt_id}",
+            f"watch.v1-stop.{attempt.attempt_id}",
+        ]
+        assert len(d.w.provider.stops) == stops, "the audit waits for nobody outside"
+
+
 @pytest.mark.parametrize(("launched", "stream"), [(False, QUEUE), (True, WATCH)])
 async def test_what_launches_or_follows_the_holder_of_a_slot_is_put_back_should_it_be_lost(
     launched: bool, stream: str

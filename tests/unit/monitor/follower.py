@@ -45,11 +45,11 @@ class Monitor:
         since = (attempt.started_at or attempt.queued_at).isoformat()
         return Watched(TEAM, ORCHESTRATION, attempt.attempt_id, since)
 
-    async def poll(self, *, deliveries: int = 2) -> float | None:
+    async def poll(self, *, deliveries: int = 2, subject: str = "watch.v1.a") -> float | None:
         """One delivery from WATCH: the seconds after which it comes again, None if it is done with."""
         body = (await self.watched()).encode()
         try:
-            await self.watch.on_watched(delivery(body, deliveries=deliveries))
+            await self.watch.on_watched(delivery(body, deliveries=deliveries, subject=subject))
         except Later as later:
             return later.delay_seconds
         return None

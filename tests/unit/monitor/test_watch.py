@@ -5,12 +5,16 @@ from datetime import timedelta
 import pytest
 
 from services.monitor.watch import PollPolicy
-from shared.domain.events import AgentStatus, TaskStatus
+from shared.cursor.errors import ProviderError
+from shared.domain.commands import CancelOrchestration
+from shared.domain.events import AgentStatus, OrchestrationStatus, TaskStatus
 from shared.jetstream.consumer import Later, Poison
 from shared.messages import LOG_LAG, Watched
 from tests.unit.dispatcher.scripted import GONE, THROTTLED, UNAVAILABLE
 from tests.unit.dispatcher.world import ORCHESTRATION, START, TEAM, delivery
 from tests.unit.monitor.follower import monitor
+
+HURRIED = "watch.v0-stop.a"
 
 
 async def test_the_first_delivery_only_sets_the_pace() -> None:
@@ -69,6 +73,39 @@ async def test_a_deleted_agent_is_let_go_of_after_its_deadline() -> None:
         assert await m.poll() is None
 
 
+async def test_an_agent_that_was_told_to_stop_is_looked_at_and_told_again_soon_and_then_ever_more_rarely() -> None:
+    """The message that hurries a stop was published at `START`."""
+    async with monitor("v0") as m:
+        m.show(AgentStatus.RUNNING)
+        await m.w.do(CancelOrchestration())
+        pauses = [await m.poll(deliveries=1, subject=HURRIED)]
+        assert m.provider.reads == [], "it was asked a moment ago"
+        for _ in range(14):
+            m.w.clock.advance(timedelta(seconds=pauses[-1] or 0))
+            pauses.append(await m.poll(subject=HURRIED))
+        assert all(pause is not None for pause in pauses)
+        assert 1.6 <= (pauses[0] or 0) <= 2.4
+        assert 24 <= (pauses[-1] or 0) <= 36
+        assert len(m.provider.stops) == 14
+        assert sum(pause or 0 for pause in pauses[:5]) < 30
+        m.show(AgentStatus.STOPPED)
+        assert await m.poll(subject=HURRIED) is None
+        assert await m.poll() is None
+        assert (await m.w.state()).status is OrchestrationStatus.CANCELLED
+
+
+async def test_a_stop_that_fails_is_repeated_as_soon_as_one_that_does_not() -> None:
+    async with monitor("v0") as m:
+        m.show(AgentStatus.RUNNING)
+        await m.w.do(CancelOrchestration())
+        for error in (ProviderError("internal_error", "", status=500, retryable=True, outcome_known=False), THROTTLED):
+            m.provider.stop_error = error
+            pause = await m.poll(subject=HURRIED)
+            assert pause is not None
+            assert max(1.6, error.retry_after or 0.0) <= pause <= 7.0
+        assert len(m.provider.stops) == 2
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -112,6 +149,13 @@ async def test_an_agent_is_not_let_go_of_though_a_replica_of_the_log_does_not_sh
 )
 def test_pauses_grow_with_age_up_to_five_minutes(age: timedelta, pause: float) -> None:
     assert PollPolicy().pause(age, 0.5) == pytest.approx(pause)
+
+
+@pytest.mark.parametrize(("asked", "pause"), [(-5, 2), (0, 2), (4, 2), (20, 10), (60, 30), (6000, 30)])
+def test_pauses_in_a_stop_grow_from_two_seconds_to_thirty(asked: float, pause: float) -> None:
+    assert PollPolicy().pause_in_stop(timedelta(seconds=asked), 0.5) == pytest.approx(pause)
+    quick = PollPolicy(base=timedelta(seconds=1))
+    assert quick.pause_in_stop(timedelta(seconds=asked), 0.5) == 1, "no slower than other looks"
 
 
 def test_pauses_vary_by_a_fifth_lest_agents_be_polled_together() -> None:
