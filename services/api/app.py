@@ -56,6 +56,7 @@ from services.api.routes import (
 )
 from services.api.settings import ApiSettings
 from services.api.source import JetStreamSource
+from services.api.webhook_limits import WebhookLimits
 from shared.jetstream.dead import DeadLetters
 from shared.jetstream.event_log import JetStreamEventLog
 from shared.jetstream.kv import JetStreamKeyValue
@@ -141,6 +142,7 @@ async def open_parts(settings: ApiSettings, runtime: Runtime) -> AsyncIterator[P
             hub=hub,
             publisher=publisher,
             webhook_keys=settings.webhook_keys,
+            webhook_limits=WebhookLimits(settings.webhooks_per_minute, settings.webhook_burst),
             health=Health(runtime.nc, queries, provider_check, clock, runtime.is_durable, time.monotonic()),
             readiness=runtime.readiness,
         )

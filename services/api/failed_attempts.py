@@ -33,7 +33,7 @@ class FailedAttempts:
         Raises:
             ApiError: 429, with how long to wait.
         """
-        failures = self._failures.get(_network(address))
+        failures = self._failures.get(network_of(address))
         if not self._per_minute or failures is None or len(failures) < self._per_minute:
             return
         wait = failures[0] + _WINDOW_SECONDS - self._now()
@@ -48,7 +48,7 @@ class FailedAttempts:
         """One more failure."""
         if not self._per_minute:
             return
-        network = _network(address)
+        network = network_of(address)
         failures = self._failures.setdefault(network, deque(maxlen=self._per_minute))
         failures.append(self._now())
         self._failures.move_to_end(network)
@@ -56,7 +56,8 @@ class FailedAttempts:
             self._failures.popitem(last=False)
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
+    """What stands for all that whoever has this address may have: itself, or the network of an IPv6 one."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

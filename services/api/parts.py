@@ -20,6 +20,7 @@ from services.api.queries import Queries
 from services.api.queue import TeamQueue
 from services.api.reading import OrchestrationReader
 from services.api.settings import ApiSettings
+from services.api.webhook_limits import WebhookLimits
 from shared.cursor.provider import Provider
 from shared.jetstream.publish import Publisher
 from shared.observability.health import Readiness
@@ -48,6 +49,7 @@ class Parts:
     hub: LiveHub
     publisher: Publisher
     webhook_keys: WebhookKeys
+    webhook_limits: WebhookLimits
     health: Health
     readiness: Readiness
 

@@ -28,6 +28,10 @@ class ApiSettings(ProviderSettings):
     webhook_secret: SecretStr = Field(min_length=32)
     webhook_secret_previous: SecretStr | None = Field(default=None, min_length=32)
     """Set it to the old secret when changing WEBHOOK_SECRET, for as long as agents created before may live."""
+    webhooks_per_minute: int = Field(default=60, ge=0)
+    """How many webhooks that are refused an address may send to one replica, see `WebhookLimits`; 0 is no limit."""
+    webhook_burst: int = Field(default=20, ge=1)
+    """How many of them at once."""
     allow_private_webhooks: bool = False
     run_projector: bool = True
     """False where `python -m services.api.projector` runs on its own."""

@@ -9,7 +9,7 @@ import orjson
 from services.monitor.observer import Observer, UnknownAttemptError
 from shared.cursor.errors import ProviderError
 from shared.jetstream.consumer import Delivery, Later, Poison
-from shared.messages import Receipt
+from shared.messages import LOG_LAG, Receipt
 from shared.observability.logging import log_context
 
 _log = logging.getLogger(__name__)
@@ -33,15 +33,18 @@ class Receipts:
         except ValueError as exc:
             raise Poison(str(exc)) from exc
         with log_context(orchestration=receipt.orchestration_id, attempt=receipt.attempt_id):
-            await self._look(receipt, agent_id, status, delivery.deliveries)
+            try:
+                await self._look(receipt, agent_id, status, delivery.deliveries)
+            except UnknownAttemptError as exc:
+                if self.observer.clock.now() - delivery.published_at < LOG_LAG:
+                    raise Later(_PAUSE_SECONDS, "the log does not show the attempt yet") from exc
+                raise Poison(str(exc)) from exc
 
     async def _look(self, receipt: Receipt, agent_id: str | None, status: str, deliveries: int) -> None:
         try:
             # The address is that of the attempt that created the agent, whichever it works for by now.
             of_agent = replace(receipt, attempt_id=await self.observer.at_work(receipt))
             attempt = await self.observer.look(of_agent, "webhook", agent_id=agent_id)
-        except UnknownAttemptError as exc:
-            raise Poison(str(exc)) from exc
         except ProviderError as error:
             pause = error.retry_after or min(_PAUSE_SECONDS * 2 ** min(deliveries, 6), _LONGEST_PAUSE_SECONDS)
             raise Later(pause, f"could not ask: {error}") from error

@@ -2,6 +2,9 @@
 
 import hashlib
 import hmac
+import math
+import statistics
+import time
 
 import pytest
 
@@ -103,6 +106,47 @@ def test_every_change_of_one_character_of_a_signature_is_refused() -> None:
         for code in range(256):
             if (now := chr(code)) != was:
                 assert not keys.verify("a", BODY, signature[:place] + now + signature[place + 1 :])
+
+
+def test_what_was_given_is_compared_with_what_is_right_in_constant_time_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever `compare_digest` says is the answer, so nothing else can have looked."""
+    keys = WebhookKeys([NEW, OLD])
+    good, token = sign(keys.secret_for("a"), BODY), token_of(keys)
+    compared: list[bytes] = []
+
+    def stand_in(wanted: bytes, given: bytes) -> bool:
+        compared.append(given)
+        return answer
+
+    monkeypatch.setattr(hmac, "compare_digest", stand_in)
+    for answer in (True, False):
+        assert keys.verify("a", BODY, good) is answer
+        assert keys.verify("a", BODY, "sha256=" + "0" * 64) is answer
+        assert (keys.read_token(token) is not None) is answer
+    # Each time with every master: which of them it is does not show either.
+    assert len(compared) == 2 * 3 * 2
+    assert all(isinstance(given, bytes) for given in compared)
+
+
+def test_how_much_of_a_signature_is_right_does_not_show_in_the_time_that_it_takes() -> None:
+    """Means over 20,000 looks at each kind, taken in turns; one of three such rounds must not tell them apart."""
+    keys = WebhookKeys([NEW])
+    good = sign(keys.secret_for("a"), BODY)
+    wrong = {"first": f"sha256=x{good[8:]}", "last": f"{good[:-1]}x"}
+    assert any(abs(_apart(keys, wrong, looks=20_000)) < 3 for _ in range(3))
+
+
+def _apart(keys: WebhookKeys, wrong: dict[str, str], *, looks: int) -> float:
+    """How many standard errors lie between the means; the slowest hundredth of each is the machine's and left out."""
+    times: dict[str, list[int]] = {kind: [] for kind in wrong}
+    for _ in range(looks):
+        for kind, signature in wrong.items():
+            begun = time.perf_counter_ns()
+            keys.verify("a", BODY, signature)
+            times[kind].append(time.perf_counter_ns() - begun)
+    first, last = (sorted(taken)[: looks * 99 // 100] for taken in times.values())
+    error = math.sqrt((statistics.variance(first) + statistics.variance(last)) / len(first))
+    return (statistics.fmean(first) - statistics.fmean(last)) / error
 
 
 def test_the_secret_of_one_attempt_is_refused_for_another() -> None:

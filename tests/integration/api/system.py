@@ -100,6 +100,7 @@ def settings_for(nats_url: str, database_url: str, **changes: Any) -> ApiSetting
         # The limits have tests of their own; the others ask as often as they like.
         "requests_per_minute": 0,
         "failed_attempts_per_minute": 0,
+        "webhooks_per_minute": 0,
     }
     return ApiSettings.model_validate(given | changes)
 

@@ -4,7 +4,10 @@ import hashlib
 import hmac
 
 import pytest
+from pydantic import ValidationError
 
+from services.api.settings import ApiSettings
+from shared.settings import complaint
 from shared.webhooks import WebhookAddress, WebhookKeys
 
 OLD, NEW = "an-old-master-secret-of-32-characters", "a-new-master-secret-of-32-characters"
@@ -68,6 +71,28 @@ def test_what_an_earlier_master_made_is_taken_while_both_are_known() -> None:
     after = WebhookKeys([NEW])
     assert not after.verify("a1", BODY, sign(before.secret_for("a1"), BODY))
     assert after.read_token(token) is None
+
+
+def test_the_settings_take_the_secret_before_beside_the_one_that_is_used() -> None:
+    keys = settings(webhook_secret=NEW, webhook_secret_previous=OLD).webhook_keys
+    assert keys.secret_for("a1") == WebhookKeys([NEW]).secret_for("a1")
+    assert keys.verify("a1", BODY, sign(WebhookKeys([OLD]).secret_for("a1"), BODY))
+    assert not settings(webhook_secret=NEW).webhook_keys.verify(
+        "a1", BODY, sign(WebhookKeys([OLD]).secret_for("a1"), BODY)
+    )
+
+
+@pytest.mark.parametrize("name", ["webhook_secret", "webhook_secret_previous"])
+def test_a_secret_that_is_too_short_is_no_setting(name: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        settings(**{"webhook_secret": NEW, name: "x" * 31})
+    said = complaint(refused.value)
+    assert name.upper() in said
+    assert "x" * 31 not in said
+
+
+def settings(**given: str) -> ApiSettings:
+    return ApiSettings.model_validate({"nats_url": "n", "database_url": "d", "cursor_api_key": "k", **given})
 
 
 def test_a_token_names_its_attempt_and_cannot_be_changed() -> None:

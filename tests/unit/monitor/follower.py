@@ -77,13 +77,18 @@ class Monitor:
 
 
 @asynccontextmanager
-async def monitor(version: ApiVersion = "v1", *, launched: bool = True, **task: Any) -> AsyncIterator[Monitor]:
-    """`launched`: the agent is known; else its create is under way, and the provider has made it."""
+async def monitor(
+    version: ApiVersion = "v1", *, launched: bool = True, queued: bool = False, **task: Any
+) -> AsyncIterator[Monitor]:
+    """`launched`: the agent is known; else its create is under way, and the provider has made it.
+
+    `queued`: nothing has been asked of the provider yet.
+    """
     async with world(version) as w:
         await w.create(make_task("a", **{"max_retries": 0, **task}))
-        if launched:
+        if launched and not queued:
             await w.launch()
-        else:
+        elif not queued:
             await start(w)
         handler = CommandHandler(w.log, w.clock, w.ids)
         observer = Observer(handler, w.provider, w.clock, w.ids, OldEnds(w.provider, w.clock, GRACE))

@@ -1,6 +1,8 @@
 """A webhook is a hint: it makes us look, whatever it says and however often it comes."""
 
 import asyncio
+import random
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -8,11 +10,12 @@ import orjson
 import pytest
 
 from services.monitor.receipts import read_hint
+from shared.cursor.errors import ProviderError
 from shared.domain.events import AgentStatus, AgentStatusChanged, TaskStatus
 from shared.domain.state import Phase
-from shared.jetstream.consumer import Poison
-from shared.messages import Receipt
-from tests.unit.dispatcher.scripted import GONE, THROTTLED, UNAVAILABLE
+from shared.jetstream.consumer import Later, Poison
+from shared.messages import LOG_LAG, Receipt
+from tests.unit.dispatcher.scripted import GONE, THROTTLED, UNANSWERED, UNAVAILABLE
 from tests.unit.dispatcher.world import ORCHESTRATION, TEAM, delivery
 from tests.unit.monitor.follower import monitor
 
@@ -25,6 +28,10 @@ PRESENT: dict[str, Any] = {
     "target": {"url": "https://cursor.com/agents?id=bc_provider-1"},
 }
 OLDER: dict[str, Any] = {"event": "agent.finished", "agentId": "bc_provider-1", "status": "FINISHED"}
+
+
+def json_of(body: dict[str, Any]) -> str:
+    return orjson.dumps(body).decode()
 
 
 @pytest.mark.parametrize("body", [PRESENT, OLDER])
@@ -73,6 +80,45 @@ async def test_a_receipt_that_overtakes_the_reply_to_the_create_makes_the_agent_
         assert m.provider.reads == [("bc_theirs", None)]
         assert (await m.task()).status is TaskStatus.COMPLETED
         assert await m.w.known_agents() == ["bc_theirs"]
+
+
+@pytest.mark.parametrize("seed", range(100))
+async def test_an_agent_that_ended_before_its_create_was_answered_ends_its_attempt_once(seed: int) -> None:
+    chance = random.Random(seed)
+    end = chance.choice([AgentStatus.FINISHED, AgentStatus.FAILED])
+    told = {**chance.choice([PRESENT, OLDER]), "status": "FINISHED" if end is AgentStatus.FINISHED else "ERROR"}
+    pauses: list[float | None] = []
+    async with monitor("v0", queued=True) as m:
+
+        async def told_early() -> None:
+            for _ in range(chance.randint(1, 3)):
+                pauses.append(await m.receive(told))
+
+        m.show(AgentStatus.RUNNING if chance.random() < 0.3 else end)
+        m.provider.after_create = [told_early]
+        if chance.random() < 0.3:
+            m.provider.after_create = [_both(told_early, UNANSWERED)]
+        await m.w.launch()
+        m.show(end)
+        for deliveries, pause in enumerate(pauses, start=2):
+            if pause is not None:
+                assert await m.receive(told, deliveries=deliveries) is None
+        await m.poll()
+
+        task = await m.task()
+        assert task.status is (TaskStatus.COMPLETED if end is AgentStatus.FINISHED else TaskStatus.FAILED)
+        assert await m.w.known_agents() == ["bc_provider-1"]
+        assert len(m.provider.agents) == 1
+        events = [event.type for event in await m.w.events()]
+        assert events.count("task.completed") + events.count("task.failed") == 1
+
+
+def _both(step: Callable[[], Awaitable[None]], error: ProviderError) -> Callable[[], Awaitable[None]]:
+    async def both() -> None:
+        await step()
+        raise error
+
+    return both
 
 
 async def test_a_receipt_without_an_id_before_the_create_is_known_waits_for_it() -> None:
@@ -169,13 +215,25 @@ async def test_a_body_that_is_no_change_of_status_is_poison(body: bytes) -> None
 )
 async def test_a_receipt_that_is_none_or_of_nobody_is_poison(change: dict[str, Any]) -> None:
     async with monitor("v0") as m:
+        m.w.clock.advance(LOG_LAG)
         attempt = await m.attempt()
-        good = Receipt(
-            TEAM, ORCHESTRATION, attempt.attempt_id, "2026-11-01T12:00:00Z", {}, orjson.dumps(PRESENT).decode()
-        )
+        good = Receipt(TEAM, ORCHESTRATION, attempt.attempt_id, "2026-11-01T12:00:00Z", {}, json_of(PRESENT))
         body = orjson.dumps({**orjson.loads(good.encode()), **change})
         with pytest.raises(Poison):
             await m.receipts.on_receipt(delivery(body))
+
+
+async def test_a_receipt_of_an_attempt_that_a_replica_of_the_log_does_not_show_yet_comes_again_for_a_minute() -> None:
+    async with monitor("v0") as m:
+        early = Receipt(TEAM, ORCHESTRATION, "not-yet-shown", "2026-11-01T12:00:00Z", {}, json_of(PRESENT)).encode()
+        for deliveries in range(1, 60):
+            with pytest.raises(Later):
+                await m.receipts.on_receipt(delivery(early, deliveries=deliveries))
+            m.w.clock.advance(timedelta(seconds=1))
+        m.w.clock.advance(timedelta(seconds=1))
+        with pytest.raises(Poison):
+            await m.receipts.on_receipt(delivery(early, deliveries=60))
+        assert m.provider.reads == []
 
 
 @pytest.mark.parametrize(
