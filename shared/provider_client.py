@@ -14,6 +14,9 @@ from shared.ports import Clock
 from shared.rate_limit import Rate, SharedRateLimiter
 from shared.settings import ProviderSettings
 
+_REPOSITORIES = Rate(0.5)
+"""The provider's own limit, which it publishes: once a minute, and thirty times an hour."""
+
 
 def make_limiter(settings: ProviderSettings, nc: Client, clock: Clock) -> SharedRateLimiter:
     """The limit of calls that all processes share."""
@@ -24,6 +27,7 @@ def make_limiter(settings: ProviderSettings, nc: Client, clock: Clock) -> Shared
             "create": Rate(settings.create_rate_per_minute),
             "get": Rate(settings.get_rate_per_minute),
             "list": Rate(settings.list_rate_per_minute),
+            "repositories": _REPOSITORIES,
         },
     )
 

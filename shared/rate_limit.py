@@ -28,7 +28,7 @@ _BURST_SHARE = 0.05
 class Rate:
     """`per_minute` calls a minute, 0 for no limit."""
 
-    per_minute: int
+    per_minute: float
 
     @property
     def interval(self) -> float:

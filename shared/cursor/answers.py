@@ -7,7 +7,7 @@ adorns (a summary, a link) is dropped when it is not what it should be: no agent
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
@@ -189,6 +189,11 @@ def optional_url(of: Mapping[str, object], key: str) -> str | None:
     except ValueError:
         return None
     return value if good else None
+
+
+def addresses(items: Iterable[Mapping[str, object]], key: str) -> list[str]:
+    """The links under `key`, each once; what is none is left out."""
+    return list(dict.fromkeys(url for item in items if (url := optional_url(item, key)) is not None))
 
 
 def optional_time(of: Mapping[str, object], key: str) -> datetime | None:

@@ -36,14 +36,19 @@ Endpoint = Literal[
     "get_agent",
     "list_agents",
     "stop_agent",
+    "archive_agent",
+    "unarchive_agent",
     "follow_up",
     "delete_agent",
     "usage",
     "models",
+    "repositories",
+    "artifacts",
     "me",
     "conversation",
     "stream",
 ]
+Limit = Literal["create", "get", "list", "repositories"]
 Observe = Callable[[str, int | str, float], None]
 
 _CONNECT = 5.0
@@ -52,6 +57,7 @@ _TOTAL = 45.0  # seconds for one read or stop, all its tries together
 # A v1 create answers when the machine has booted, after 10 to 60 s: giving up earlier makes orphans.
 _CREATE_READ = 120.0
 _CREATE_TOTAL = 150.0
+_LONG_READ = 75.0  # the list of repositories takes tens of seconds where there are many
 _STREAM_READ = 75.0  # seconds of silence; the provider sends a heartbeat after 30 s, then every 15 s
 _TRIES = 3
 _BACK_OFF = 0.5  # seconds: the upper bound of the first wait, doubled for each further one
@@ -60,7 +66,7 @@ _THROTTLED_UNTOLD = 5.0  # seconds to hold back after a 429 that does not say ho
 
 
 class RateLimiter(Protocol):
-    """Permission to call, shared by all processes with one key. `endpoint` is `create`, `get` or `list`."""
+    """Permission to call, shared by all processes with one key. `endpoint` is one of `Limit`."""
 
     async def acquire(self, endpoint: str) -> None:
         """Wait for the permission; raises `ProviderError` `rate_limit_exceeded` with `retry_after` where that
@@ -75,7 +81,7 @@ class _Call:
     method: Literal["GET", "POST", "DELETE"]
     path: str
     endpoint: Endpoint
-    limit: Literal["create", "get", "list"] = "get"
+    limit: Limit = "get"
     missing: str = UNKNOWN
     params: Mapping[str, str | int] | None = None
     content: bytes | None = None
@@ -142,7 +148,7 @@ class CursorHttp:
         path: str,
         *,
         endpoint: Endpoint,
-        limit: Literal["get", "list"] = "get",
+        limit: Limit = "get",
         missing: str = UNKNOWN,
         params: Mapping[str, str | int] | None = None,
     ) -> JsonObject:
@@ -159,6 +165,12 @@ class CursorHttp:
                     raise
             await self._sleep(wait)
         raise AssertionError("the last try returns or raises")
+
+    async def get_once(self, path: str, *, endpoint: Endpoint, limit: Limit) -> JsonObject:
+        """Read an object that may seldom be asked for and takes its time: one try."""
+        call = _Call("GET", path, endpoint, limit, read_timeout=_LONG_READ)
+        await self._permission(call)
+        return parse_object(await self._exchange(call, time.monotonic() + _LONG_READ))
 
     async def create(self, path: str, body: JsonObject, *, secrets: Iterable[str] = ()) -> bytes:
         """Send a create, once. `secrets` are what the body holds that no error may repeat."""
@@ -194,9 +206,9 @@ class CursorHttp:
         await self._permission(call)
         await self._exchange(call, time.monotonic() + _TOTAL)
 
-    async def stop(self, path: str, *, missing: str) -> None:
-        """Send a stop, once; what it answers is of no interest."""
-        call = _Call("POST", path, "stop_agent", missing=missing)
+    async def tell(self, path: str, *, endpoint: Endpoint, missing: str) -> None:
+        """Send what needs no further words, once; what it answers is of no interest."""
+        call = _Call("POST", path, endpoint, missing=missing)
         await self._permission(call)
         await self._exchange(call, time.monotonic() + _TOTAL)
 

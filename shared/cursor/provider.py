@@ -107,6 +107,26 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file that an agent left beside its work. `path` is how the provider names it."""
+
+    path: str
+    size_bytes: int | None = None
+    updated_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactLink:
+    """Where a file can be fetched by whoever has the link, until it expires.
+
+    The address is signed and leads to somebody else than the provider: our key must never be sent there.
+    """
+
+    url: str
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """Whose key it is."""
 
@@ -189,6 +209,19 @@ class Provider(Protocol):
     async def delete(self, agent_id: str) -> None:
         """Delete the agent for good; nothing to do if it is gone already. May be repeated."""
 
+    async def archive(self, agent_id: str) -> None:
+        """Put the agent away: it can be read, counts as running no longer, and takes no further prompt. May be
+        repeated; nothing to do if it is gone. `feature_unavailable` on v0, which knows nothing of the kind."""
+
+    async def unarchive(self, agent_id: str) -> None:
+        """Let an archived agent take prompts again. May be repeated; `feature_unavailable` on v0."""
+
+    async def artifacts(self, agent_id: str) -> list[Artifact]:
+        """The files that the agent left, a hundred at most."""
+
+    async def artifact_link(self, agent_id: str, path: str) -> ArtifactLink:
+        """Where one of the `artifacts` can be fetched for some minutes; `artifact_not_found` if it is not there."""
+
     async def usage(self, agent_id: str, run_id: str | None) -> AgentUsage | None:
         """None where the provider does not report it (v0, or not enabled for the account)."""
 
@@ -196,6 +229,12 @@ class Provider(Protocol):
         """What was said, oldest first. `feature_unavailable` where the provider does not tell it of this agent."""
 
     async def models(self) -> list[Model]: ...
+
+    async def repositories(self) -> list[str]:
+        """The addresses of the repositories that the provider has access to, each once.
+
+        It may take a minute, and the provider lets it be asked once a minute and thirty times an hour: to be kept.
+        """
 
     async def me(self) -> Account: ...
 

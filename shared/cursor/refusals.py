@@ -13,6 +13,7 @@ from shared.cursor.errors import ProviderError
 UNKNOWN = "unknown"
 AGENT_NOT_FOUND = "agent_not_found"
 RUN_NOT_FOUND = "run_not_found"
+ARTIFACT_NOT_FOUND = "artifact_not_found"
 AGENT_ARCHIVED = "agent_archived"
 AGENT_BUSY = "agent_busy"
 AGENT_ID_CONFLICT = "agent_id_conflict"
@@ -27,7 +28,7 @@ _MESSAGE_LIMIT = 500
 
 _CODE = re.compile(r"[a-z][a-z0-9_]{1,63}")
 _BY_STATUS = {401: "unauthorized", 410: STREAM_EXPIRED, 429: RATE_LIMIT_EXCEEDED}
-_NOT_FOUND = frozenset({AGENT_NOT_FOUND, RUN_NOT_FOUND, "artifact_not_found", "api_key_not_found"})
+_NOT_FOUND = frozenset({AGENT_NOT_FOUND, RUN_NOT_FOUND, ARTIFACT_NOT_FOUND, "api_key_not_found"})
 _BILLING_CODES = frozenset({USAGE_LIMIT_EXCEEDED, "plan_required"})
 # The first is said of an account, never of a throttle; the wide one counts where no throttle is meant.
 _BILLING_TEXT = re.compile(r"used all (?:of )?(?:your )?included|usage.based pricing", re.IGNORECASE)

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from shared.cursor import answers
 from shared.cursor.answers import JsonObject, bad_response, outcome_open, parse_object
+from shared.cursor.artifacts import link_to_artifact, list_artifacts
 from shared.cursor.conversation import read_conversation, was_told
 from shared.cursor.errors import ProviderError
 from shared.cursor.http import CursorHttp
@@ -17,12 +18,14 @@ from shared.cursor.provider import (
     AgentSnapshot,
     AgentUsage,
     ApiVersion,
+    Artifact,
+    ArtifactLink,
     ListedAgent,
     Message,
     Model,
     StreamEvent,
 )
-from shared.cursor.refusals import AGENT_NOT_FOUND, gone_is_fine
+from shared.cursor.refusals import AGENT_NOT_FOUND, FEATURE_UNAVAILABLE, gone_is_fine
 from shared.domain.events import AgentStatus
 
 _PAGE = 100  # the most that the API gives at once
@@ -73,7 +76,7 @@ class CursorV0:
 
     async def stop(self, agent_id: str, run_id: str | None) -> None:
         try:
-            await self._http.stop(f"{_path(agent_id)}/stop", missing=AGENT_NOT_FOUND)
+            await self._http.tell(f"{_path(agent_id)}/stop", endpoint="stop_agent", missing=AGENT_NOT_FOUND)
         except ProviderError as error:
             # How the API refuses to stop what has ended is not documented, so the agent itself is asked.
             if error.status not in (400, 409) or error.billing:
@@ -103,6 +106,18 @@ class CursorV0:
         with gone_is_fine():
             await self._http.delete(_path(agent_id), missing=AGENT_NOT_FOUND)
 
+    async def archive(self, agent_id: str) -> None:
+        raise _cannot_archive()
+
+    async def unarchive(self, agent_id: str) -> None:
+        raise _cannot_archive()
+
+    async def artifacts(self, agent_id: str) -> list[Artifact]:
+        return await list_artifacts(self._http, _path(agent_id))
+
+    async def artifact_link(self, agent_id: str, path: str) -> ArtifactLink:
+        return await link_to_artifact(self._http, _path(agent_id), path)
+
     async def usage(self, agent_id: str, run_id: str | None) -> AgentUsage | None:
         return None
 
@@ -115,6 +130,10 @@ class CursorV0:
         if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
             raise bad_response("models is missing or not a list of names")
         return [Model(id=name, display_name=name) for name in names]
+
+    async def repositories(self) -> list[str]:
+        answer = await self._http.get_once("/v0/repositories", endpoint="repositories", limit="repositories")
+        return answers.addresses(answers.children(answer, "repositories"), "repository")
 
     async def me(self) -> Account:
         answer = await self._http.get("/v0/me", endpoint="me")
@@ -131,6 +150,10 @@ class CursorV0:
         if cursor is not None:
             params["cursor"] = cursor
         return await self._http.get("/v0/agents", endpoint="list_agents", limit="list", params=params)
+
+
+def _cannot_archive() -> ProviderError:
+    return ProviderError(FEATURE_UNAVAILABLE, "version 0 of the provider's API has no archive")
 
 
 def _path(agent_id: str) -> str:

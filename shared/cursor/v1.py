@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from shared.cursor import answers
 from shared.cursor.answers import JsonObject, outcome_open, parse_object
+from shared.cursor.artifacts import link_to_artifact, list_artifacts
 from shared.cursor.conversation import read_conversation
 from shared.cursor.errors import ProviderError
 from shared.cursor.http import CursorHttp
@@ -18,6 +19,8 @@ from shared.cursor.provider import (
     AgentSnapshot,
     AgentUsage,
     ApiVersion,
+    Artifact,
+    ArtifactLink,
     ListedAgent,
     Message,
     Model,
@@ -93,7 +96,8 @@ class CursorV1:
         if run_id is None:
             raise ProviderError(RUN_NOT_FOUND, "the agent has no run yet", retryable=True)
         try:
-            await self._http.stop(f"{_run_path(agent_id, run_id)}/cancel", missing=AGENT_NOT_FOUND)
+            path = f"{_run_path(agent_id, run_id)}/cancel"
+            await self._http.tell(path, endpoint="stop_agent", missing=AGENT_NOT_FOUND)
         except ProviderError as error:
             if error.code != RUN_NOT_CANCELLABLE:
                 raise
@@ -119,6 +123,21 @@ class CursorV1:
     async def delete(self, agent_id: str) -> None:
         with gone_is_fine():
             await self._http.delete(_agent_path(agent_id), missing=AGENT_NOT_FOUND)
+
+    async def archive(self, agent_id: str) -> None:
+        with gone_is_fine():
+            path = f"{_agent_path(agent_id)}/archive"
+            await self._http.tell(path, endpoint="archive_agent", missing=AGENT_NOT_FOUND)
+
+    async def unarchive(self, agent_id: str) -> None:
+        path = f"{_agent_path(agent_id)}/unarchive"
+        await self._http.tell(path, endpoint="unarchive_agent", missing=AGENT_NOT_FOUND)
+
+    async def artifacts(self, agent_id: str) -> list[Artifact]:
+        return await list_artifacts(self._http, _agent_path(agent_id))
+
+    async def artifact_link(self, agent_id: str, path: str) -> ArtifactLink:
+        return await link_to_artifact(self._http, _agent_path(agent_id), path)
 
     async def usage(self, agent_id: str, run_id: str | None) -> AgentUsage | None:
         try:
@@ -150,6 +169,10 @@ class CursorV1:
     async def models(self) -> list[Model]:
         answer = await self._http.get("/v1/models", endpoint="models")
         return [_model(item) for item in answers.children(answer, "items")]
+
+    async def repositories(self) -> list[str]:
+        answer = await self._http.get_once("/v1/repositories", endpoint="repositories", limit="repositories")
+        return answers.addresses(answers.children(answer, "items"), "url")
 
     async def me(self) -> Account:
         answer = await self._http.get("/v1/me", endpoint="me")

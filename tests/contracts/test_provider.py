@@ -351,6 +351,32 @@ async def test_an_agent_is_deleted_once_and_may_be_deleted_again(provider: Provi
     assert (await refused(provider.get(agent.agent_id, agent.run_id))).code == "agent_not_found"
 
 
+@V1
+async def test_an_archived_agent_can_be_read_and_goes_on_once_it_is_unarchived(provider: Provider) -> None:
+    agent = await stopped(provider)
+    await provider.archive(agent.agent_id)
+    await provider.archive(agent.agent_id)
+
+    assert (await provider.get(agent.agent_id, agent.run_id)).status is AgentStatus.STOPPED
+    error = await refused(provider.follow_up(agent.agent_id, "Go on", after_run=agent.run_id))
+    await provider.unarchive(agent.agent_id)
+    await provider.unarchive(agent.agent_id)
+    again = await provider.follow_up(agent.agent_id, FOREVER, after_run=agent.run_id)
+
+    assert (error.code, cannot_continue(error)) == ("agent_archived", True)
+    await until(provider, again, AgentStatus.RUNNING)
+
+
+@V1
+async def test_an_agent_that_is_gone_need_not_be_archived_and_is_not_brought_back(provider: Provider) -> None:
+    nobody = f"bc-{uuid.uuid4()}"
+
+    await provider.archive(nobody)
+    error = await refused(provider.unarchive(nobody))
+
+    assert (error.code, error.status, error.retryable) == ("agent_not_found", 404, False)
+
+
 async def test_an_agent_that_does_not_exist_is_told_as_such(provider: Provider) -> None:
     nobody = f"bc-{uuid.uuid4()}"
     for call in (

@@ -40,7 +40,10 @@ READS: dict[str, Callable[[Provider], Awaitable[object]]] = {
     "find_follow_up": lambda p: p.find_follow_up(AGENT_ID, "Go on", after_run=RUN_ID, since=SINCE),
     "usage": lambda p: p.usage(AGENT_ID, RUN_ID),
     "conversation": lambda p: p.conversation(AGENT_ID),
+    "artifacts": lambda p: p.artifacts(AGENT_ID),
+    "artifact_link": lambda p: p.artifact_link(AGENT_ID, "artifacts/shot.png"),
     "models": lambda p: p.models(),
+    "repositories": lambda p: p.repositories(),
     "me": lambda p: p.me(),
 }
 # v0 reports no usage, so it is never asked for it.

@@ -13,6 +13,8 @@ from shared.cursor.provider import (
     AgentSnapshot,
     AgentUsage,
     ApiVersion,
+    Artifact,
+    ArtifactLink,
     ListedAgent,
     Message,
     Model,
@@ -44,9 +46,9 @@ class ScriptedProvider:
     `before_create` and `after_create` hold what happens before and after a create takes effect, one step for each
     create: an error to raise, something to do, or None. `gets` holds answers to reads, the last one for ever; without
     any, an agent is shown as it is in `agents`. `hidden` agents exist, but neither lists nor reads show them.
-    `before_follow_up`, `after_follow_up`, `on_find_follow_up`, `on_list`, `on_stop` and `on_delete` are such steps for
-    further prompts, pages of the list, stops and deletes. `passing` is called at every point at which a process
-    could die.
+    `before_follow_up`, `after_follow_up`, `on_find_follow_up`, `on_list`, `on_stop`, `on_delete`, `on_archive` and
+    `on_unarchive` are such steps for further prompts, pages of the list, stops, deletes and archiving; an `archived`
+    agent takes no prompt. `passing` is called at every point at which a process could die.
     """
 
     def __init__(self, version: ApiVersion = "v1") -> None:
@@ -83,6 +85,11 @@ class ScriptedProvider:
         self.conversation_error: ProviderError | None = None
         self.deletes: list[str] = []
         self.on_delete: list[Step] = []
+        self.archived: set[str] = set()
+        self.archives: list[str] = []
+        self.on_archive: list[Step] = []
+        self.unarchives: list[str] = []
+        self.on_unarchive: list[Step] = []
 
     async def create(self, request: AgentRequest) -> AgentSnapshot:
         await self.passing()
@@ -148,6 +155,8 @@ class ScriptedProvider:
         await _do(self.before_follow_up)
         if agent_id not in self.agents:
             raise GONE
+        if agent_id in self.archived:
+            raise ARCHIVED
         if self.version == "v1" and not self.agents[agent_id].status.is_terminal:
             raise BUSY
         self.told.append((agent_id, prompt))
@@ -176,6 +185,34 @@ class ScriptedProvider:
         await _do(self.on_delete)
         self.agents.pop(agent_id, None)
 
+    async def archive(self, agent_id: str) -> None:
+        await self.passing()
+        self._refuse_archive()
+        self.archives.append(agent_id)
+        await _do(self.on_archive)
+        self.archived.add(agent_id)
+        await self.passing()
+
+    async def unarchive(self, agent_id: str) -> None:
+        await self.passing()
+        self._refuse_archive()
+        self.unarchives.append(agent_id)
+        await _do(self.on_unarchive)
+        if agent_id not in self.agents:
+            raise GONE
+        self.archived.discard(agent_id)
+        await self.passing()
+
+    def _refuse_archive(self) -> None:
+        if self.version == "v0":
+            raise ProviderError("feature_unavailable", "no archive")
+
+    async def artifacts(self, agent_id: str) -> list[Artifact]:
+        return []
+
+    async def artifact_link(self, agent_id: str, path: str) -> ArtifactLink:
+        return ArtifactLink("https://files.example/1")
+
     async def usage(self, agent_id: str, run_id: str | None) -> AgentUsage | None:
         answer = self.usages.pop(0) if self.usages else None
         if isinstance(answer, ProviderError):
@@ -188,6 +225,9 @@ class ScriptedProvider:
         return self.said
 
     async def models(self) -> list[Model]:
+        return []
+
+    async def repositories(self) -> list[str]:
         return []
 
     async def me(self) -> Account:
