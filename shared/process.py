@@ -13,6 +13,7 @@ from typing import TypeVar
 import uvloop
 from nats.aio.client import Client
 
+from shared import failpoints
 from shared.jetstream.bootstrap import BrokerSettings, verify
 from shared.jetstream.connection import StoppedError, close, connect
 from shared.jetstream.errors import TopologyDriftError, WeakBrokerError
@@ -70,6 +71,7 @@ def run(name: str, settings_type: type[S], build: Build[S]) -> None:
     """
     settings = settings_type.load()
     configure_logging(name, settings.log_level)
+    failpoints.arm(os.environ)
     sys.exit(uvloop.run(_run(name, settings, build)))
 
 
@@ -116,7 +118,11 @@ def _broker_settings(settings: ServiceSettings) -> BrokerSettings:
         nats_url=settings.nats_url,
         monitor_url=settings.nats_monitor_url,
         allow_weak_durability=settings.allow_weak_durability,
-        topology=TopologySettings(replicas=settings.nats_replicas, events_max_bytes=settings.events_max_bytes),
+        topology=TopologySettings(
+            replicas=settings.nats_replicas,
+            events_max_bytes=settings.events_max_bytes,
+            ack_wait=settings.ack_wait_seconds,
+        ),
     )
 
 

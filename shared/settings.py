@@ -23,6 +23,8 @@ class ServiceSettings(BaseSettings):
     nats_replicas: int = Field(default=1, ge=1, le=5)
     events_max_bytes: int = Field(default=2 * 1024**3, gt=0)
     """Size at which the log takes nothing more; the same for every service and for the bootstrap."""
+    ack_wait_seconds: float = Field(default=30.0, gt=0, allow_inf_nan=False)
+    """How long the broker waits for a process that has a message before another gets it; as for the bootstrap."""
     allow_weak_durability: bool = False
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     environment: str = "production"

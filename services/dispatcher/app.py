@@ -76,6 +76,7 @@ async def build(settings: DispatcherSettings, runtime: Runtime) -> AsyncIterator
             webhook_for=_webhooks(settings),
             create_wait=partial(limiter.wait, "create"),
             is_held=QueueHolds(held).is_held,
+            ack_wait=timedelta(seconds=settings.ack_wait_seconds),
         )
         audit = SlotAudit(handler, slots, reconciler.keep_followed)
         commands = Commands(handler, _NatsAnswers(nc))

@@ -29,6 +29,7 @@ from shared.domain.ids import derive_id
 from shared.domain.prompt import agent_name, branch_name, build_prompt, follow_up_mark, follow_up_prompt
 from shared.domain.state import Attempt, Orchestration, Phase, Task
 from shared.jetstream.consumer import Delivery, Later, Poison
+from shared.jetstream.topology import ACK_WAIT
 from shared.messages import LOG_LAG, Ticket
 from shared.observability.logging import log_context
 from shared.ports import Clock
@@ -48,8 +49,6 @@ _WAIT_SECONDS = 1.0
 _WAIT_CHANGE_SECONDS = 15.0
 # While the rate limit is waited for, how often it is looked whether the attempt is still wanted.
 _LOOK_SECONDS = 5.0
-# Away from the broker for so long, the ticket may have been given to another process.
-_STALE = timedelta(seconds=30)
 _LAG_PAUSE_SECONDS = 1.0
 
 WebhookFor = Callable[[Ticket], WebhookTarget | None]
@@ -73,6 +72,7 @@ class Launcher:
         webhook_for: where the provider is to report to, None where it has no webhooks.
         create_wait: seconds until the shared rate limit lets a create through, 0 for none.
         is_held: whether nothing of a team is to be launched now.
+        ack_wait: away from the broker for so long, the ticket may have been given to another process.
     """
 
     handler: CommandHandler
@@ -83,6 +83,7 @@ class Launcher:
     webhook_for: WebhookFor
     create_wait: Callable[[], Awaitable[float]] = _no_limit
     is_held: Callable[[str], bool] = _not_held
+    ack_wait: timedelta = timedelta(seconds=ACK_WAIT)
     chance: random.Random = field(default_factory=random.Random)
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
@@ -197,7 +198,7 @@ class Launcher:
         """`known_at`: the state is not older than this."""
         pause = _FIRST_PAUSE_SECONDS
         while (wanted := self._wanted(ticket, state)) is not None:
-            if self.clock.now() - known_at > _STALE:
+            if self.clock.now() - known_at > self.ack_wait:
                 # It was away so long that another process may have got the ticket, and asked or given up since.
                 if not certainty.unknown:
                     certainty.lose()

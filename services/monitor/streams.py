@@ -10,6 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from services.monitor.observer import Observer
+from shared import failpoints
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import Provider
 from shared.domain.state import Attempt
@@ -58,7 +59,10 @@ class Streams:
             _log.warning("Left the stream of an agent, polls go on: %r", error, exc_info=error)
 
     async def _follow(self, watched: Watched, agent_id: str, run_id: str) -> None:
-        with log_context(orchestration=watched.orchestration_id, attempt=watched.attempt_id):
+        with (
+            failpoints.scope("monitor-streams"),
+            log_context(orchestration=watched.orchestration_id, attempt=watched.attempt_id),
+        ):
             position: str | None = None
             pause = _FIRST_PAUSE_SECONDS
             while True:

@@ -12,6 +12,7 @@ import httpcore
 import httpx
 
 from services.notifier.guard import Guard
+from shared import failpoints
 
 CONNECT_SECONDS: Final = 5.0
 SEND_SECONDS: Final = 15.0  # receivers are told to answer first and work afterwards
@@ -51,6 +52,7 @@ class Outbound:
         self._connect_seconds = connect_seconds
         self._total_seconds = total_seconds
 
+    @failpoints.around("post")
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Send `body` with these headers, Host, Content-Length and Connection, and no other.
 
@@ -75,7 +77,8 @@ class Outbound:
                     "connect": self._connect_seconds,
                     "read": self._total_seconds,
                     "write": self._total_seconds,
-                }
+                },
+                **failpoints.when_sent("post"),
             },
         )
         connection = httpcore.AsyncHTTPConnection(

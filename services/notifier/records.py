@@ -9,6 +9,7 @@ from psycopg import AsyncConnection
 from services.notifier.channels.webhook import host_of
 from services.notifier.notification import Notification
 from services.notifier.outcome import Outcome
+from shared import failpoints
 from shared.postgres.pool import Pool, transact
 
 _UPSERT: Final = """
@@ -87,6 +88,7 @@ class PostgresRecords:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
+    @failpoints.around("record.begin")
     async def begin(self, notification: Notification, channel: str, now: datetime) -> Try:
         values = (
             notification.team,
@@ -109,6 +111,7 @@ class PostgresRecords:
 
         return Try(notification, await transact(self._pool, work), now)
 
+    @failpoints.around("record.end")
     async def end(self, made: Try, verdict: Verdict) -> None:
         of = (made.notification.team, made.notification.delivery_id, made.number)
         told = (verdict.duration_ms, verdict.outcome.kind.value, verdict.outcome.detail)

@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 import httpx
 from httpx_sse import EventSource, ServerSentEvent
 
+from shared import failpoints
 from shared.cursor.answers import JsonObject, parse_object
 from shared.cursor.errors import ProviderError
 from shared.cursor.refusals import UNKNOWN, refusal
@@ -226,6 +227,7 @@ class CursorHttp:
             headers["Last-Event-ID"] = after
         await self._permission(call)
         opening = _Clock()
+        failpoints.reached("stream.before")
         try:
             async with self._client.stream("GET", path, headers=headers, timeout=call.timeout) as response:
                 if not response.is_success:
@@ -233,12 +235,15 @@ class CursorHttp:
                     self._observe(call.endpoint, response.status_code, opening.seconds)
                     raise await self._refused(call, response, raw)
                 self._observe(call.endpoint, response.status_code, opening.stop())
+                failpoints.reached("stream.open")
                 source = BoundedStream(response.stream)
                 response.stream = source
                 async with aclosing(EventSource(response).aiter_sse()) as events:
                     async for event in events:
                         source.unread = 0
+                        failpoints.reached("stream.event")
                         yield event
+                failpoints.reached("stream.after")
         except TRANSPORT_ERRORS as exc:
             error = lost(exc, call.endpoint, changes=call.changes)
             if not opening.stopped:
@@ -249,6 +254,7 @@ class CursorHttp:
         if self._limiter is not None:
             await self._limiter.acquire(call.limit)
 
+    @failpoints.around(lambda _, call, __: call.endpoint)
     async def _exchange(self, call: _Call, deadline: float) -> bytes:
         """One request and the whole of its answer; anything but a 2xx within `deadline` raises."""
         clock = _Clock()
@@ -262,6 +268,7 @@ class CursorHttp:
                     content=call.content,
                     headers={"Content-Type": "application/json"} if call.content else None,
                     timeout=call.timeout,
+                    extensions=failpoints.when_sent(call.endpoint),
                 ) as response,
             ):
                 raw, whole = await read_bounded(response)

@@ -5,6 +5,7 @@ Exit code 0: all is as declared. 1: it could not be made so, or the broker is to
 
 import asyncio
 import logging
+import math
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
@@ -181,7 +182,7 @@ def _unset(value: Any) -> bool:
 
 
 def settings_from(environment: Mapping[str, str]) -> BrokerSettings:
-    """Read NATS_URL, NATS_MONITOR_URL, NATS_REPLICAS, EVENTS_MAX_BYTES and ALLOW_WEAK_DURABILITY.
+    """Read NATS_URL, NATS_MONITOR_URL, NATS_REPLICAS, EVENTS_MAX_BYTES, ACK_WAIT_SECONDS and ALLOW_WEAK_DURABILITY.
 
     Raises:
         ValueError: names the variable.
@@ -197,6 +198,7 @@ def settings_from(environment: Mapping[str, str]) -> BrokerSettings:
         topology=TopologySettings(
             replicas=_positive(environment, "NATS_REPLICAS", defaults.replicas),
             events_max_bytes=_positive(environment, "EVENTS_MAX_BYTES", defaults.events_max_bytes),
+            ack_wait=_seconds(environment, "ACK_WAIT_SECONDS", defaults.ack_wait),
         ),
     )
 
@@ -206,6 +208,17 @@ def _positive(environment: Mapping[str, str], name: str, default: int) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"{name} must be a whole number above 0, not {text!r}")
     return int(text)
+
+
+def _seconds(environment: Mapping[str, str], name: str, default: float) -> float:
+    text = environment.get(name) or str(default)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"{name} must be a number of seconds above 0, not {text!r}")
+    return seconds
 
 
 async def run(settings: BrokerSettings) -> None:

@@ -24,10 +24,12 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.errors import NotFoundError
 
+from shared import failpoints
 from shared.jetstream.errors import PublishRefusedError, PublishUnavailableError, TopologyDriftError
 from shared.jetstream.publish import MAX_PAYLOAD, JetStreamPublisher, Publisher
 from shared.jetstream.pull import register
-from shared.jetstream.topology import DEAD, ConsumerSpec, dead_subject, filter_of
+from shared.jetstream.retry import Backoff
+from shared.jetstream.topology import ACK_WAIT, DEAD, ConsumerSpec, dead_subject, filter_of
 
 _log = logging.getLogger(__name__)
 
@@ -174,7 +176,7 @@ class _Consumption:
         self._stop.clear()
         self._nc = subscriber.connection
         self._publisher = self._publisher or JetStreamPublisher(self._nc)
-        self._heartbeats = asyncio.create_task(self._beat(), name=f"heartbeats-{self._spec.name}")
+        self._heartbeats = asyncio.create_task(self._beat(self._nc), name=f"heartbeats-{self._spec.name}")
 
     async def stop(self, finish: Callable[[], Awaitable[None]]) -> None:
         self._stop.set()
@@ -197,7 +199,7 @@ class _Consumption:
             await self._put_back(message, _GIVE_BACK)
         self._held.clear()
         if self._nc is not None and self._nc.is_connected:
-            await self._answer(self._nc.flush)
+            await self._answer("flush", self._nc.flush)
 
     async def hold(self, messages: list[Msg]) -> list[Msg]:
         if self.stopping:
@@ -212,7 +214,8 @@ class _Consumption:
         try:
             if await self._wait_for_worker():
                 try:
-                    await self._process(message)
+                    with failpoints.scope(self._spec.name):
+                        await self._process(message)
                 finally:
                     self._workers.release()
             else:
@@ -234,6 +237,7 @@ class _Consumption:
             waited = datetime.now(UTC) - delivery.published_at
             self._observer.waited(self._spec.name, max(0.0, waited.total_seconds()))
         began = time.monotonic()
+        failpoints.reached("taken")
         try:
             async with asyncio.timeout(self._policy.handler_seconds):
                 await self._handler(delivery)
@@ -246,7 +250,7 @@ class _Consumption:
         except Exception as exc:
             await self._on_failure(message, delivery, exc)
         else:
-            await self._answer(message.ack)
+            await self._answer("ack", message.ack)
         finally:
             self._observer.processed(self._spec.name, time.monotonic() - began)
 
@@ -277,15 +281,18 @@ class _Consumption:
             _log.error("%s could not be parked: %r", self._where(delivery), exc)
             await self._put_back(message, _PARKING_FAILED)
             return
-        await self._answer(message.term)
+        await self._answer("term", message.term)
 
     async def _put_back(self, message: Msg, delay: float) -> None:
-        await self._answer(lambda: message.nak(delay=delay))
+        await self._answer("nak", lambda: message.nak(delay=delay))
 
-    async def _answer(self, answer: Callable[[], Awaitable[None]]) -> None:
+    @failpoints.around(lambda _, name, __: name)
+    async def _answer(self, name: str, answer: Callable[[], Awaitable[None]]) -> None:
         """Tell the broker. If that fails it will deliver the message again, which does no harm."""
         try:
             await answer()
+            if failpoints.are_armed() and self._nc is not None:
+                await self._nc.flush()  # the client sends by and by, and behind the answer it must be out
         except NatsError as exc:
             _log.warning("Could not answer for a message of %s: %r", self._spec.name, exc)
 
@@ -307,12 +314,24 @@ class _Consumption:
             free.cancel()
             stop.cancel()
 
-    async def _beat(self) -> None:
+    async def _beat(self, nc: Client) -> None:
         """Tell the broker that what is held is being worked on, so that it gives it to nobody else."""
+        every = await self._patience(nc) / 3
         while True:
-            await asyncio.sleep(self._spec.ack_wait / 3)
+            await asyncio.sleep(every)
             for message in list(self._held.values()):
-                await self._answer(message.in_progress)
+                await self._answer("in_progress", message.in_progress)
+
+    async def _patience(self, nc: Client) -> float:
+        """Seconds for which the broker waits for a sign of life; installations differ in that."""
+        backoff = Backoff()
+        while True:
+            try:
+                info = await nc.jsm().consumer_info(self._spec.stream, self._spec.name)
+                return info.config.ack_wait or ACK_WAIT
+            except (NatsError, TimeoutError) as exc:
+                _log.info("Could not learn how long the broker waits for %s: %r", self._spec.name, exc)
+            await backoff.wait()
 
     def _where(self, delivery: Delivery) -> str:
         return f"Message {delivery.sequence} of {self._spec.name}, delivery {delivery.deliveries},"

@@ -9,6 +9,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js.api import Header
 
+from shared import failpoints
 from shared.catalogue import UnknownEventError
 from shared.envelope import Commit, Stored, decode, encode
 from shared.jetstream.errors import (
@@ -43,6 +44,7 @@ class JetStreamEventLog:
         # Newest sequence seen by subject: a read that shows less came from a replica that lags behind.
         self._seen: OrderedDict[str, int] = OrderedDict()
 
+    @failpoints.around("log.append")
     async def append(self, commit: Commit, *, expected: int) -> int:
         """See `EventLog.append`.
 
@@ -69,6 +71,7 @@ class JetStreamEventLog:
         self._remember(subject, sequence)
         return sequence
 
+    @failpoints.around("log.read")
     async def read(self, team: str, aggregate: str, *, after: int = 0) -> list[Stored]:
         """See `EventLog.read`.
 

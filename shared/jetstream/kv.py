@@ -14,6 +14,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js.api import Header
 
+from shared import failpoints
 from shared.jetstream.errors import PublishRefusedError, PublishUnavailableError
 from shared.jetstream.history import HistoryReader, RawMessage
 from shared.jetstream.publish import Ack, BrokerRefusal, check_size, request_ack
@@ -110,6 +111,7 @@ class JetStreamKeyValue:
 
     def __init__(self, nc: Client, bucket: str, *, budget: float = 30.0) -> None:
         self._nc = nc
+        self._bucket = bucket
         self._stream = f"KV_{bucket}"
         self._prefix = f"$KV.{bucket}."
         self._budget = budget
@@ -117,6 +119,7 @@ class JetStreamKeyValue:
         self._traces: dict[str, int] = {}
         """Where this process deleted a key last: a guess at what `create` will find, which the broker checks."""
 
+    @failpoints.around(lambda self, *_, **__: f"{self._bucket}.create")
     async def create(self, key: str, value: bytes) -> bool:
         check_key(key, value)
         backoff = Backoff(first=0.02, most=0.5, budget=self._budget)
@@ -136,15 +139,18 @@ class JetStreamKeyValue:
                 await backoff.wait()
             expected = found.sequence if found is not None else 0
 
+    @failpoints.around(lambda self, *_, **__: f"{self._bucket}.get")
     async def get(self, key: str) -> Entry | None:
         check_key(key)
         found = await self._newest(key)
         return Entry(key, found.data, found.sequence) if found is not None and found.data else None
 
+    @failpoints.around(lambda self, *_, **__: f"{self._bucket}.update")
     async def update(self, key: str, value: bytes, *, revision: int) -> bool:
         check_key(key, value)
         return bool(await self._change(key, value, revision, {}))
 
+    @failpoints.around(lambda self, *_, **__: f"{self._bucket}.delete")
     async def delete(self, key: str, *, revision: int | None = None) -> bool:
         check_key(key)
         marker = {"KV-Operation": "DEL", "Nats-TTL": _MARKER_LIFE}

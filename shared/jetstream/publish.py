@@ -10,6 +10,7 @@ from nats.errors import ConnectionClosedError, ConnectionDrainingError, MaxPaylo
 from nats.errors import Error as NatsError
 from nats.js.api import Header
 
+from shared import failpoints
 from shared.jetstream.errors import (
     AlreadyThereError,
     PayloadTooLargeError,
@@ -135,6 +136,7 @@ class JetStreamPublisher:
         self._nc = nc
         self._budget = budget
 
+    @failpoints.around(lambda *_, stream, **__: f"publish.{stream}")
     async def publish(
         self,
         subject: str,

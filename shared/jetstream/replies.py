@@ -3,9 +3,11 @@
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
+from shared import failpoints
 from shared.jetstream.errors import PublishUnavailableError
 
 
+@failpoints.around("reply")
 async def send_reply(nc: Client, reply_to: str, data: bytes) -> None:
     """Send `data` to the inbox that a request named.
 

@@ -8,6 +8,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js.api import Header
 
+from shared import failpoints
 from shared.jetstream.errors import PublishRefusedError, PublishUnavailableError
 from shared.jetstream.publish import BrokerRefusal, check_size, request_ack
 from shared.jetstream.retry import Backoff
@@ -47,6 +48,7 @@ class JetStreamTimers:
         self._nc = nc
         self._budget = budget
 
+    @failpoints.around("timers.set")
     async def set(self, *name: str, due_at: datetime, payload: bytes) -> None:
         check_size(payload)
         if due_at.tzinfo is None:
@@ -61,6 +63,7 @@ class JetStreamTimers:
         except BrokerRefusal as exc:
             raise PublishRefusedError(str(exc)) from exc
 
+    @failpoints.around("timers.cancel")
     async def cancel(self, *name: str) -> None:
         body = orjson.dumps({"filter": timer_subject(*name)})
         backoff = Backoff(budget=self._budget)

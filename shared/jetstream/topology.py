@@ -35,7 +35,9 @@ LEVELS: Final[tuple[Level, ...]] = ("high", "medium", "low")
 
 _DAY: Final = 24 * 60 * 60.0
 _MINUTE: Final = 60.0
-_ACK_WAIT: Final = 30.0
+
+ACK_WAIT: Final = 30.0
+"""Seconds for which the broker waits for a sign of whoever has a message, before it gives it to another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +45,13 @@ class TopologySettings:
     """What differs between installations.
 
     `replicas`: copies of every stream, 1 on one node and 3 in production. `events_max_bytes`: size at which
-    the log takes nothing more; the broker sets that much of its disk aside, so it must fit.
+    the log takes nothing more; the broker sets that much of its disk aside, so it must fit. `ack_wait`: seconds
+    until a message whose holder has died is given to another.
     """
 
     replicas: int = 1
     events_max_bytes: int = 2 * 1024**3
+    ack_wait: float = ACK_WAIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,6 @@ class ConsumerSpec:
     stream: str
     filter_subject: str | None = None
     max_ack_pending: int = 1000
-    ack_wait: float = _ACK_WAIT
 
     def config(self, settings: TopologySettings) -> ConsumerConfig:
         return ConsumerConfig(
@@ -67,7 +70,7 @@ class ConsumerSpec:
             deliver_policy=DeliverPolicy.ALL,
             ack_policy=AckPolicy.EXPLICIT,
             replay_policy=ReplayPolicy.INSTANT,
-            ack_wait=self.ack_wait,
+            ack_wait=settings.ack_wait,
             max_deliver=-1,  # when to give up is our policy; the broker would only stop delivering, silently
             max_ack_pending=self.max_ack_pending,
             filter_subject=self.filter_subject,

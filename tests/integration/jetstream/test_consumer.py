@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -268,21 +268,20 @@ async def test_a_handler_that_takes_too_long_has_failed(nats: NatsServer, nc: Cl
 
 
 @pytest.fixture
-async def impatient(nc: Client) -> ConsumerSpec:
-    """The consumer with a broker that waits only a second and a half for an ack."""
-    spec = replace(DISPATCHER_COMMANDS, ack_wait=1.5)
-    await nc.jsm().add_consumer(COMMANDS, spec.config(TopologySettings()))
-    return spec
+async def _impatient(nc: Client) -> None:
+    """The broker waits only a second and a half for an ack."""
+    await nc.jsm().add_consumer(COMMANDS, DISPATCHER_COMMANDS.config(TopologySettings(ack_wait=1.5)))
 
 
+@pytest.mark.usefixtures("_impatient")
 async def test_heartbeats_keep_a_long_handler_and_those_who_wait_for_it(
-    nats: NatsServer, nc: Client, seen: Seen, impatient: ConsumerSpec
+    nats: NatsServer, nc: Client, seen: Seen
 ) -> None:
     async def take_long(delivery: Delivery) -> None:
         await asyncio.sleep(2.5)
 
     await publish(nc, b"1", b"2")
-    async with consuming(nats, take_long, seen, spec=impatient, workers=1):
+    async with consuming(nats, take_long, seen, workers=1):
         await gone(nc)
     assert seen.bodies == [b"1", b"2"]
 

@@ -60,3 +60,8 @@ def test_every_stream_and_consumer_has_as_many_replicas_as_the_settings_say() ->
     settings = TopologySettings(replicas=3)
     assert {config.num_replicas for config in streams(settings)} == {3}
     assert {spec.config(settings).num_replicas for spec in CONSUMERS} == {3}
+
+
+def test_every_consumer_waits_for_a_sign_of_life_as_long_as_the_settings_say() -> None:
+    assert {spec.config(TopologySettings()).ack_wait for spec in CONSUMERS} == {30.0}
+    assert {spec.config(TopologySettings(ack_wait=2.0)).ack_wait for spec in CONSUMERS} == {2.0}
