@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from deploy.local.simulator import SimulatorSettings, create_app
-from tests.simulator.serving import QUICK, serving
+from tests.simulator.serving import QUICK, client_of, serving
 
 
 @pytest.fixture(scope="module")
@@ -18,5 +18,5 @@ def shared_url() -> Iterator[str]:
 
 @pytest.fixture
 async def shared_client(shared_url: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=shared_url, auth=("secret", "")) as client:
+    async with client_of(shared_url, "secret") as client:
         yield client

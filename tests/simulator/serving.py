@@ -7,10 +7,12 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import httpx
+import pytest
 import uvicorn
 from starlette.types import ASGIApp
 
 from deploy.local.simulator import SimulatorSettings, create_app
+from deploy.local.simulator.clock import Clock
 from tests.support.eventually import eventually
 
 REPOSITORY = "https://github.com/acme/widgets"
@@ -24,6 +26,14 @@ QUICK: dict[str, Any] = {
     "webhook_backoff_seconds": 0.01,
 }
 FOREVER = "[[sim:slow=600]]"
+BY = pytest.mark.parametrize("by_marker", [False, True], ids=["by switch", "by marker"])
+
+
+def on(by_marker: bool, name: str, value: object = True, *, count: int | None = None) -> tuple[str, dict[str, Any]]:
+    """The marker for a prompt, or else the switches, that bring the fault about."""
+    if not by_marker:
+        return "", {name: value if count is None else {"count": count}}
+    return f"[[sim:{name}]]" if value is True else f"[[sim:{name}={value}]]", {}
 
 
 @contextmanager
@@ -49,8 +59,21 @@ async def simulator(**settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client, with a key, of a simulator with these settings, quick where they say nothing."""
     app = create_app(SimulatorSettings(**{**QUICK, **settings}))
     with serving(app) as url:
-        async with httpx.AsyncClient(base_url=url, auth=("key", "")) as client:
+        async with client_of(url) as client:
             yield client
+
+
+def client_of(url: str, key: str = "key") -> httpx.AsyncClient:
+    """A client with a key. Without TLS, whose authorities would take longer to load than most tests take."""
+    return httpx.AsyncClient(base_url=url, auth=(key, ""), verify=False, trust_env=False)
+
+
+@asynccontextmanager
+async def in_process(clock: Clock | None = None, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """As `simulator`, without a network in between: quicker, but no connection can break."""
+    transport = httpx.ASGITransport(create_app(SimulatorSettings(**{**QUICK, **settings}), clock))
+    async with httpx.AsyncClient(base_url="http://simulator", transport=transport, auth=("key", "")) as client:
+        yield client
 
 
 def v0_body(text: str = "Add a README", **fields: Any) -> dict[str, Any]:
@@ -120,3 +143,14 @@ def refusal(response: httpx.Response, status: int, code: str) -> str:
     assert error["code"] == code
     message: str = error["message"]
     return message
+
+
+async def faults(client: httpx.AsyncClient, **switches: Any) -> None:
+    """Turn these on and all others off."""
+    json_of(await client.put("/_sim/faults", json=switches))
+
+
+async def struck(client: httpx.AsyncClient) -> dict[str, int]:
+    """How often each fault has struck."""
+    counted: dict[str, int] = (await stats(client))["faults"]
+    return counted

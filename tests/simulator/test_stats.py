@@ -1,6 +1,7 @@
 """What the simulator tells about itself."""
 
 import asyncio
+from typing import Any
 
 import httpx
 
@@ -8,12 +9,14 @@ from deploy.local.simulator import SimulatorSettings
 from deploy.local.simulator.agents import NewAgent, Repository
 from deploy.local.simulator.app import Simulator
 from deploy.local.simulator.clock import LoopClock
+from tests.simulator.hand_clock import HandClock
 from tests.simulator.serving import (
     FOREVER,
     REPOSITORY,
     agent_when,
     create_v0,
     create_v1,
+    in_process,
     json_of,
     refusal,
     run_path,
@@ -23,6 +26,8 @@ from tests.simulator.serving import (
     v1_body,
 )
 from tests.support.eventually import eventually
+
+AGENT_ID = "bc-00000000-0000-4000-8000-000000000001"
 
 
 async def test_it_counts_creates_by_the_first_line_of_the_prompt() -> None:
@@ -107,11 +112,60 @@ async def test_agents_at_work_cost_timers_and_no_tasks() -> None:
     simulator = Simulator(SimulatorSettings(duration_seconds=0.2, create_seconds=0), LoopClock())
     tasks = len(asyncio.all_tasks())
     for number in range(10_000):
-        simulator.store.create(NewAgent(f"Task {number}", (Repository(REPOSITORY),)))
+        new = NewAgent(f"Task {number}", (Repository(REPOSITORY),))
+        simulator.store.create(new, simulator.store.subject(new.prompt, new.repositories))
     assert simulator.stats.running == 10_000
     assert len(asyncio.all_tasks()) == tasks
     await eventually(lambda: simulator.stats.running == 0)
     assert len(asyncio.all_tasks()) == tasks
+
+
+async def test_it_counts_what_each_attempt_and_each_prompt_has_running_at_most() -> None:
+    async with simulator() as client:
+        for _ in range(2):
+            await create_v0(client, f"Task {FOREVER}", target={"branchName": "attempt-1"})
+        first = await create_v1(client, f"Task {FOREVER}", agentId=AGENT_ID)
+        json_of(await client.delete(f"/v1/agents/{AGENT_ID}"))
+        await create_v1(client, f"Task {FOREVER}", agentId=AGENT_ID)
+        await create_v1(client, f"Other {FOREVER}")
+        counted = await stats(client)
+        assert counted["creates_by_attempt"] == {"attempt-1": 2, AGENT_ID: 2}
+        assert counted["max_running_by_attempt"] == {"attempt-1": 2, AGENT_ID: 1}
+        line = f"Task {FOREVER}"
+        assert counted["max_running_by_prompt"] == {line: 3, f"Other {FOREVER}": 1}
+        assert counted["running_by_prompt"] == {line: 3, f"Other {FOREVER}": 1}
+        assert first["agent"]["id"] == AGENT_ID
+
+
+async def test_the_journal_has_every_agent_with_its_changes_and_times_also_when_it_is_gone() -> None:
+    clock = HandClock()
+    async with in_process(clock, duration_seconds=10) as client:
+        old = await create_v0(client, "One\nmore", target={"branchName": "attempt-1"})
+        await clock.move(2)
+        new = await create_v1(client, "Two", agentId=AGENT_ID)
+        await clock.move(3)
+        await client.post(f"{run_path(new)}/cancel")
+        await clock.move(5)
+        json_of(await client.delete(f"/v0/agents/{old['id']}"))
+        one, two = json_of(await client.get("/_sim/agents"))["agents"]
+        assert (one["id"], one["api"], one["attempt"], one["branch"]) == (old["id"], "v0", "attempt-1", "attempt-1")
+        assert (one["prompt"], one["created_at"], one["gone_at"]) == ("One", _at(0), _at(10))
+        [run] = one["runs"]
+        assert _changes(run) == [("CREATING", _at(0)), ("RUNNING", _at(1)), ("FINISHED", _at(10))]
+        assert (two["id"], two["api"], two["attempt"], two["branch"]) == (AGENT_ID, "v1", AGENT_ID, "cursor/two-c674")
+        [run] = two["runs"]
+        assert _changes(run) == [("CREATING", _at(2)), ("RUNNING", _at(3)), ("CANCELLED", "2026-11-01T12:00:05.050Z")]
+        assert "gone_at" not in two
+        await client.post("/_sim/reset")
+        assert json_of(await client.get("/_sim/agents")) == {"agents": []}
+
+
+def _changes(run: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(change["status"], change["at"]) for change in run["changes"]]
+
+
+def _at(seconds: int) -> str:
+    return f"2026-11-01T12:00:{seconds:02}.000Z"
 
 
 async def _creates(client: httpx.AsyncClient) -> int:

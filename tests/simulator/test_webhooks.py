@@ -15,14 +15,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tests.simulator.serving import (
+    BY,
     FOREVER,
     REPOSITORY,
     SECRET,
     agent_when,
     create_v0,
+    on,
     serving,
     simulator,
     stats,
+    struck,
 )
 from tests.support.eventually import eventually
 
@@ -136,6 +139,18 @@ async def test_each_end_of_a_followed_up_agent_is_told_under_an_id_of_its_own(re
         await client.post(f"/v0/agents/{agent_id}/followup", json={"prompt": {"text": "More"}})
         received = await _received(receiver, 2)
         assert len({headers["x-webhook-id"] for headers, _ in received}) == 2
+
+
+@BY
+async def test_a_webhook_can_be_lost(receiver: Receiver, by_marker: bool) -> None:
+    marker, switches = on(by_marker, "webhook_lost", count=1)
+    async with simulator(faults=switches) as client:
+        lost = await create_v0(client, f"Lost {marker}", webhook=receiver.target())
+        await agent_when(client, lost["id"], "FINISHED")
+        told = await create_v0(client, "Told", webhook=receiver.target())
+        assert json.loads((await _received(receiver, 1))[0][1])["id"] == told["id"]
+        await _counted(client, sent=2, attempts=1, delivered=1, failed=0)
+        assert await struck(client) == {"webhook_lost": 1}
 
 
 async def test_many_ends_at_once_are_all_told(receiver: Receiver) -> None:

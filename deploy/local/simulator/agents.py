@@ -4,10 +4,14 @@ import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 
 from deploy.local.simulator.behaviour import Behaviour
+from deploy.local.simulator.board import Subject
 from deploy.local.simulator.clock import Timer
 from deploy.local.simulator.content import branch_name, pull_request_url
+from deploy.local.simulator.faults import Version
+from deploy.local.simulator.journal import Entry
 
 # What one agent may keep, so that a client that loops cannot fill the memory.
 MAX_RUNS = 50
@@ -30,6 +34,9 @@ class Status(StrEnum):
         return self in (Status.CREATING, Status.RUNNING)
 
 
+Hidden = Literal["branch", "pr", "summary", "usage"]
+
+
 @dataclass(frozen=True, slots=True)
 class Repository:
     url: str
@@ -49,6 +56,8 @@ class NewAgent:
 
     prompt: str
     repositories: tuple[Repository, ...]
+    version: Version = "v1"
+    model: str | None = None
     agent_id: str | None = None
     name: str | None = None
     branch: str | None = None
@@ -57,6 +66,11 @@ class NewAgent:
     webhook: Webhook | None = None
     # Fields that are only shown again (environment, subagents), under the API's own names.
     echo: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def attempt(self) -> str | None:
+        """What the caller has marked the agent with, to know it again: on v1 by its id, on v0 by the branch."""
+        return self.agent_id if self.version == "v1" else self.branch
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +87,7 @@ class Run:
     id: str
     title: str
     token: int
+    subject: Subject
     behaviour: Behaviour
     created_at: datetime
     updated_at: datetime
@@ -82,8 +97,19 @@ class Run:
     status: Status = Status.CREATING
     result: str | None = None
     cancelling: bool = False
+    # Words shown in place of these states, and what is there already but not shown yet.
+    words: dict[Status, str] = field(default_factory=dict)
+    hidden: set[Hidden] = field(default_factory=set)
     timer: Timer | None = None
     watchers: set[asyncio.Event] = field(default_factory=set)
+
+    @property
+    def word(self) -> str:
+        """The state as it is shown."""
+        return self.words.get(self.status, self.status.value)
+
+    def shown_result(self) -> str | None:
+        return None if "summary" in self.hidden else self.result
 
     def seconds(self) -> float:
         """How long it was at work or about to be, once it has ended."""
@@ -101,8 +127,10 @@ class Agent:
     id: str
     name: str
     title: str
+    line: str
     token: int
     request: NewAgent
+    entry: Entry
     created_at: datetime
     updated_at: datetime
     archived: bool = False
@@ -119,17 +147,18 @@ class Agent:
     @property
     def branch(self) -> str | None:
         """The branch that the agent works on, pushed or not; None without a repository."""
-        if not self.request.repositories:
-            return None
-        if self.request.work_on_current_branch:
-            return self.request.repositories[0].ref or "main"
-        return self.request.branch or branch_name(self.title, self.token)
+        return branch_of(self.request, self.title, self.token)
+
+    @property
+    def shows_branch(self) -> bool:
+        """Whether the agent has pushed its branch, and that can be seen."""
+        return self.pushed and "branch" not in self.latest.hidden
 
     def pr_url(self, repository: Repository) -> str | None:
         """The pull request, once there is one."""
         if repository.pr_url is not None:
             return repository.pr_url
-        if self.pushed and self.request.auto_create_pr:
+        if self.shows_branch and self.request.auto_create_pr and "pr" not in self.latest.hidden:
             return pull_request_url(repository.url, self.token)
         return None
 
@@ -137,3 +166,12 @@ class Agent:
         self.message_count += 1
         self.messages.append(Message(f"msg-{self.id}-{self.message_count}", by_user, text[:MAX_TEXT]))
         del self.messages[:-MAX_MESSAGES]
+
+
+def branch_of(request: NewAgent, title: str, token: int) -> str | None:
+    """The branch that an agent with this request works on; None without a repository."""
+    if not request.repositories:
+        return None
+    if request.work_on_current_branch:
+        return request.repositories[0].ref or "main"
+    return request.branch or branch_name(title, token)

@@ -4,13 +4,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
 from deploy.local.simulator.agents import Agent, Run
+from deploy.local.simulator.board import Board
+from deploy.local.simulator.calls import Calls
 from deploy.local.simulator.clock import Clock, LoopClock
-from deploy.local.simulator.http import Gate, json_response, no_such_route
+from deploy.local.simulator.connection import Droppable
+from deploy.local.simulator.control import control_routes
+from deploy.local.simulator.http import Gate, no_such_route
+from deploy.local.simulator.journal import Journal
 from deploy.local.simulator.settings import SimulatorSettings
 from deploy.local.simulator.stats import Stats
 from deploy.local.simulator.store import AgentStore
@@ -27,20 +29,29 @@ class Simulator:
         self.settings = settings
         self.clock = clock
         self.stats = Stats()
+        self.journal = Journal()
+        self.board = Board(settings.seed, self.stats)
+        self.board.replace(settings.switches())
+        self.calls = Calls(self.board, clock)
         self.webhooks = WebhookSender(clock, self.stats, settings.webhook_backoff_seconds)
-        self.store = AgentStore(settings, clock, self.stats, self._report)
+        self.store = AgentStore(settings, clock, self.stats, self.board, self.journal, self._report)
         self.streams = RunStreams(clock, settings.heartbeat_seconds)
 
     def _report(self, agent: Agent, run: Run) -> None:
         webhook = agent.request.webhook
-        if webhook is not None:
+        if webhook is None:
+            return
+        self.stats.webhooks.sent += 1
+        if not self.board.strikes("webhook_lost", agent.request.version, run.subject):
             self.webhooks.send(webhook, webhook_body(agent, run, self.clock.now()))
 
     def reset(self) -> None:
-        """Forget all agents, drop all webhooks under way, and count from zero again."""
+        """Forget all agents, drop all webhooks under way, and count from zero again; the faults stay on."""
         self.store.clear()
         self.webhooks.clear()
+        self.journal.clear()
         self.stats.clear()
+        self.board.clear_counts()
 
     async def aclose(self) -> None:
         self.streams.close()
@@ -52,33 +63,21 @@ def create_app(settings: SimulatorSettings | None = None, clock: Clock | None = 
 
     Settings come from the environment and time from the event loop when they are not given.
     """
-    simulator = Simulator(settings or SimulatorSettings(), clock or LoopClock())
+    settings = settings or SimulatorSettings()
+    simulator = Simulator(settings, clock or LoopClock(settings.speed))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         await simulator.aclose()
 
-    gate = Gate(simulator.settings, simulator.stats)
-    v0 = V0(simulator.store, simulator.clock, simulator.settings)
-    v1 = V1(simulator.store, simulator.streams, simulator.clock, simulator.settings)
-    app = Starlette(
-        routes=[*v1.routes(gate), *v0.routes(gate), *_control_routes(simulator)],
+    gate = Gate(simulator.settings, simulator.stats, simulator.calls, simulator.store.subject_of)
+    v0 = V0(simulator.store, simulator.calls, simulator.clock, simulator.settings)
+    v1 = V1(simulator.store, simulator.calls, simulator.streams, simulator.clock, simulator.settings)
+    app = Droppable(
+        routes=[*v1.routes(gate), *v0.routes(gate), *control_routes(simulator)],
         exception_handlers={404: no_such_route, 405: no_such_route},
         lifespan=lifespan,
     )
     app.state.simulator = simulator
     return app
-
-
-def _control_routes(simulator: Simulator) -> list[Route]:
-    """What the real API does not have; open to whoever reaches the port, and not counted among the calls."""
-
-    async def stats(_: Request) -> Response:
-        return json_response(simulator.stats.view())
-
-    async def reset(_: Request) -> Response:
-        simulator.reset()
-        return json_response({"reset": True})
-
-    return [Route("/_sim/stats", stats), Route("/_sim/reset", reset, methods=["POST"])]

@@ -7,10 +7,12 @@ that had ended by itself takes the usual time and finishes.
 
 import math
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from deploy.local.simulator.errors import CODES, ApiError
+from deploy.local.simulator.faults import FAULTS, lasts, seconds_in
 
 Outcome = Literal["FINISHED", "ERROR", "EXPIRED"]
 
@@ -26,6 +28,10 @@ class Behaviour:
     pushes: bool
     run_seconds: float
 
+    def ending(self, outcome: Outcome) -> "Behaviour":
+        """The same with another end."""
+        return replace(self, outcome=outcome, pushes=self.pushes and outcome == "FINISHED")
+
     def after(self, seconds: float) -> "Behaviour":
         """What is left of it after `seconds`."""
         return replace(self, run_seconds=max(0.0, self.run_seconds - seconds))
@@ -33,18 +39,31 @@ class Behaviour:
 
 @dataclass(frozen=True, slots=True)
 class Markers:
-    """The markers of one prompt; `fail_first` is how many runs fail before one succeeds."""
+    """The markers of one prompt; `fail_first` is how many runs fail before one succeeds.
+
+    `faults` has the others by name: the seconds of one that lasts, else on how many occasions it strikes.
+    """
 
     refuse: str | None = None
     fail_first: float = 0
     expires: bool = False
     no_change: bool = False
     run_seconds: float | None = None
+    faults: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def say_nothing(self) -> bool:
         """The prompt has no marker."""
         return self == Markers()
+
+    def of_the_run(self, behaviour: Behaviour) -> Iterator[str]:
+        """The names of those that this behaviour shows."""
+        if behaviour.outcome != "FINISHED":
+            yield "fail" if behaviour.outcome == "ERROR" else "expire"
+        if self.no_change:
+            yield "nochange"
+        if self.run_seconds is not None:
+            yield "slow"
 
     def behaviour(self, ordinal: int, default_seconds: float) -> Behaviour:
         """The behaviour of the `ordinal`-th run (from 1) with this marker key."""
@@ -71,20 +90,21 @@ def read_markers(prompt: str) -> Markers:
     first: dict[str, str] = {}
     for found in _MARKER.finditer(prompt):
         name, equals, value = (part.strip() for part in found[1].partition("="))
-        if name not in _KINDS or bool(equals) != bool(value):
+        if name not in FAULTS or bool(equals) != bool(value):
             raise _bad(name, value)
         first.setdefault(name, value)
     ending = next((name for name in first if name in ("fail", "expire")), None)
     return Markers(
         refuse=_refusal(first["refuse"]) if "refuse" in first else None,
-        fail_first=_failures(first["fail"]) if ending == "fail" else 0,
+        fail_first=_occasions("fail", first["fail"]) if ending == "fail" else 0,
         expires=ending == "expire" and _flag("expire", first["expire"]),
         no_change="nochange" in first and _flag("nochange", first["nochange"]),
-        run_seconds=_seconds(first["slow"]) if "slow" in first else None,
+        run_seconds=_seconds("slow", first["slow"]) if "slow" in first else None,
+        faults={name: _extent(name, value) for name, value in first.items() if name not in _OF_A_RUN},
     )
 
 
-_KINDS = frozenset({"fail", "expire", "nochange", "slow", "refuse"})
+_OF_A_RUN = frozenset({"fail", "expire", "nochange", "slow", "refuse"})
 
 
 def _bad(name: str, value: str) -> ApiError:
@@ -98,11 +118,11 @@ def _refusal(value: str) -> str:
     return value
 
 
-def _failures(value: str) -> float:
+def _occasions(name: str, value: str) -> float:
     if not value:
         return _ALWAYS
     if not value.isdecimal():
-        raise _bad("fail", value)
+        raise _bad(name, value)
     return int(value)
 
 
@@ -112,11 +132,15 @@ def _flag(name: str, value: str) -> bool:
     return True
 
 
-def _seconds(value: str) -> float:
-    try:
-        seconds = float(value)
-    except ValueError:
-        raise _bad("slow", value) from None
-    if not 0 <= seconds < math.inf:
-        raise _bad("slow", value)
+def _seconds(name: str, value: str) -> float:
+    seconds = seconds_in(value)
+    if seconds is None:
+        raise _bad(name, value)
     return seconds
+
+
+def _extent(name: str, value: str) -> float:
+    usual = lasts(name)
+    if usual is None:
+        return _occasions(name, value)
+    return _seconds(name, value) if value else usual

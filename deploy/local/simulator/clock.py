@@ -1,8 +1,9 @@
 """Time as the simulator knows it: the one place to change when it shall run faster than the wall."""
 
 import asyncio
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeVarTuple
 
 Args = TypeVarTuple("Args")
@@ -28,16 +29,24 @@ class Clock(Protocol):
 
 
 class LoopClock:
-    """Real time, on the timers of the running event loop: no task exists while nothing happens."""
+    """Time on the timers of the running event loop: no task exists while nothing happens.
+
+    Args:
+        speed: how many simulated seconds pass in one of the wall's.
+    """
+
+    def __init__(self, speed: float = 1.0) -> None:
+        self._speed = speed
+        self._began, self._began_at = datetime.now(UTC), time.monotonic()
 
     def now(self) -> datetime:
-        return datetime.now(UTC)
+        return self._began + timedelta(seconds=(time.monotonic() - self._began_at) * self._speed)
 
     def elapsed(self) -> float:
-        return asyncio.get_running_loop().time()
+        return time.monotonic() * self._speed
 
     def call_later(self, seconds: float, callback: Callable[[*Args], object], *args: *Args) -> Timer:
-        return asyncio.get_running_loop().call_later(seconds, callback, *args)
+        return asyncio.get_running_loop().call_later(seconds / self._speed, callback, *args)
 
     async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(seconds / self._speed)

@@ -1,6 +1,10 @@
 """The API's refusals: every known code with its status, and the shapes in which they are answered."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
+from math import ceil
+
+import orjson
 
 CODES: Mapping[str, tuple[int, str]] = {
     "validation_error": (400, "The request is not valid."),
@@ -40,23 +44,24 @@ _EXTRA: Mapping[str, dict[str, str]] = {
         "provider": "github",
     },
 }
-_HEADERS: Mapping[str, dict[str, str]] = {
-    "rate_limit_exceeded": {
-        "Retry-After": "1",
-        "X-RateLimit-Limit": "100",
-        "X-RateLimit-Remaining": "0",
-        "X-RateLimit-Reset": "1",
-    },
-}
 
 
 class ApiError(Exception):
-    """A refusal. `code` is one of `CODES`, which gives the status and, where none is passed, the message."""
+    """A refusal. `code` is one of `CODES`, which gives status and message where none is passed."""
 
-    def __init__(self, code: str, message: str | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str | None = None,
+        *,
+        status: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self.code = code
-        self.status, default = CODES[code]
+        usual, default = CODES[code]
+        self.status = status or usual
         self.message = message or default
+        self._headers = headers
         super().__init__(f"{code}: {self.message}")
 
     def body(self) -> dict[str, object]:
@@ -65,5 +70,31 @@ class ApiError(Exception):
             return {"code": "error", "message": self.message}
         return {"error": {"code": self.code, "message": self.message, **_EXTRA.get(self.code, {})}}
 
+    def as_text(self) -> bytes:
+        """The shape that has nothing but a text."""
+        return orjson.dumps({"error": self.message})
+
+    def flat(self) -> bytes:
+        """The shape that names the status and no code."""
+        return orjson.dumps({"error": HTTPStatus(self.status).phrase, "message": self.message})
+
+    def page(self) -> bytes:
+        """What a proxy in between says: no JSON at all."""
+        said = f"{self.status} {HTTPStatus(self.status).phrase}"
+        return f"<html><head><title>{said}</title></head><body><h1>{said}</h1></body></html>".encode()
+
     def headers(self) -> dict[str, str]:
-        return dict(_HEADERS.get(self.code, {}))
+        if self._headers is not None:
+            return dict(self._headers)
+        return limit_headers(1, 100) if self.code == "rate_limit_exceeded" else {}
+
+
+def limit_headers(retry_after: float, limit: int) -> dict[str, str]:
+    """What a 429 tells a caller that may make `limit` calls and has to wait for `retry_after` seconds."""
+    seconds = str(max(1, ceil(retry_after)))
+    return {
+        "Retry-After": seconds,
+        "X-RateLimit-Limit": str(limit),
+        "X-RateLimit-Remaining": "0",
+        "X-RateLimit-Reset": seconds,
+    }

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TypeVar
 
 import orjson
@@ -14,11 +14,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from deploy.local.simulator.board import Subject
+from deploy.local.simulator.calls import Calls, Handler
+from deploy.local.simulator.connection import DroppedError, drop
 from deploy.local.simulator.errors import ApiError
 from deploy.local.simulator.settings import SimulatorSettings
 from deploy.local.simulator.stats import Stats
 
-Handler = Callable[[Request], Awaitable[Response]]
 Body = TypeVar("Body", bound=BaseModel)
 
 _DEFAULT_LIMIT, _LIMITS = 20, range(1, 101)
@@ -29,12 +31,20 @@ def json_response(content: object, status: int = 200, headers: dict[str, str] | 
 
 
 class Gate:
-    """Makes a route of a handler. What shall go wrong with requests of any kind belongs here."""
+    """Makes a route of a handler. `subject_of` gives that of an agent, by its id."""
 
-    def __init__(self, settings: SimulatorSettings, stats: Stats) -> None:
+    def __init__(
+        self,
+        settings: SimulatorSettings,
+        stats: Stats,
+        calls: Calls,
+        subject_of: Callable[[str], Subject | None],
+    ) -> None:
         key = settings.api_key
         self._key = key.get_secret_value().encode() if key is not None else None
         self._stats = stats
+        self._calls = calls
+        self._subject_of = subject_of
 
     def route(self, method: str, path: str, handler: Handler) -> Route:
         name = f"{method} {path}"
@@ -43,9 +53,14 @@ class Gate:
             self._stats.calls[name] += 1
             try:
                 self._authorise(request)
-                return await handler(request)
+                if method != "GET":
+                    return await handler(request)
+                subject = self._subject_of(request.path_params.get("id", ""))
+                return await self._calls.read(request, subject, handler)
             except ApiError as error:
-                return json_response(error.body(), error.status, error.headers())
+                return self._calls.refused(request, error)
+            except DroppedError:
+                return await drop(request)
 
         return Route(path, endpoint, methods=[method], name=name)
 
@@ -82,13 +97,7 @@ async def read_body(request: Request, model: type[Body]) -> Body:
     Raises:
         ApiError: `missing_body`, or `validation_error` naming each bad field.
     """
-    raw = await request.body()
-    if not raw:
-        raise ApiError("missing_body")
-    try:
-        content = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        raise ApiError("validation_error", "The body is not valid JSON") from None
+    content = await read_json(request)
     null = _null_in(content, "")
     if null is not None:
         raise ApiError("validation_error", f"{null or 'body'}: null is not allowed")
@@ -97,6 +106,21 @@ async def read_body(request: Request, model: type[Body]) -> Body:
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)
         raise ApiError("validation_error", "; ".join(map(_problem, problems))) from None
+
+
+async def read_json(request: Request) -> object:
+    """The body, whatever it holds.
+
+    Raises:
+        ApiError: `missing_body`, or `validation_error` if it is no JSON.
+    """
+    raw = await request.body()
+    if not raw:
+        raise ApiError("missing_body")
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        raise ApiError("validation_error", "The body is not valid JSON") from None
 
 
 def _problem(problem: ErrorDetails) -> str:

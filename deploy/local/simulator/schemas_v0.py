@@ -64,6 +64,8 @@ class CreateAgent(Strict):
         return NewAgent(
             prompt=self.prompt.text,
             repositories=(self._repository(),),
+            version="v0",
+            model=None if self.model == DEFAULT else self.model,
             branch=branch,
             auto_create_pr=self.target.autoCreatePr,
             webhook=Webhook(self.webhook.url, self.webhook.secret) if self.webhook else None,

@@ -122,6 +122,7 @@ class CreateAgent(Strict):
         return NewAgent(
             prompt=self.prompt.text,
             repositories=tuple(Repository(repo.url, repo.startingRef, repo.prUrl) for repo in self.repos),
+            model=self.model.id if self.model is not None else None,
             agent_id=self.agentId,
             name=self.name,
             auto_create_pr=self.autoCreatePR,

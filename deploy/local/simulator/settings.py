@@ -1,7 +1,10 @@
 """Settings of the simulator, read from `SIMULATOR_*` in the environment."""
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from deploy.local.simulator.errors import ApiError
+from deploy.local.simulator.faults import Switch, read_switches
 
 
 class SimulatorSettings(BaseSettings):
@@ -14,6 +17,8 @@ class SimulatorSettings(BaseSettings):
     api_key: SecretStr | None = Field(default=None, description="unset: every non-empty key is accepted")
     seed: int = Field(default=0, description="of all content that is made up")
 
+    # Of the simulator's clock: 60 lets a minute pass in a second.
+    speed: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     # A demo should be watchable and yet over soon; real runs take 7 s to 7 h.
     duration_seconds: float = Field(default=2.0, ge=0, allow_inf_nan=False)
     # The real v1 blocks 10-60 s here while the machine boots.
@@ -27,3 +32,16 @@ class SimulatorSettings(BaseSettings):
     heartbeat_seconds: float = Field(default=15.0, gt=0, allow_inf_nan=False)
     # Wait before the second try of a webhook, doubled for every further one.
     webhook_backoff_seconds: float = Field(default=0.5, ge=0, allow_inf_nan=False)
+    faults: dict[str, object] = Field(default_factory=dict, description="those on from the start, as JSON")
+
+    @field_validator("faults")
+    @classmethod
+    def _known(cls, faults: dict[str, object]) -> dict[str, object]:
+        try:
+            read_switches(faults)
+        except ApiError as error:
+            raise ValueError(error.message) from None
+        return faults
+
+    def switches(self) -> dict[str, Switch | None]:
+        return read_switches(self.faults)

@@ -5,19 +5,28 @@ import binascii
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from uuid import uuid4
 
 from deploy.local.simulator import content
-from deploy.local.simulator.agents import MAX_RUNS, Agent, NewAgent, Run, Status
-from deploy.local.simulator.behaviour import Behaviour, Markers, read_markers
+from deploy.local.simulator.agents import MAX_RUNS, Agent, Hidden, NewAgent, Repository, Run, Status, branch_of
+from deploy.local.simulator.behaviour import Behaviour, read_markers
+from deploy.local.simulator.board import Board, Strike, Subject
 from deploy.local.simulator.clock import Clock
 from deploy.local.simulator.errors import ApiError
+from deploy.local.simulator.faults import Version
+from deploy.local.simulator.journal import Entry, Journal
+from deploy.local.simulator.refusals import refuse_by_switch
 from deploy.local.simulator.settings import SimulatorSettings
 from deploy.local.simulator.stats import Stats
 
 # The part of a run that it spends in CREATING, and the most of it in seconds.
 _BOOT_SHARE, _BOOT_LIMIT = 0.1, 1.0
+
+# What v0 and v1 have no such word for.
+UNKNOWN_WORD = "HIBERNATING"
+_LATE: Sequence[Hidden] = ("branch", "pr", "summary", "usage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +50,15 @@ class AgentStore:
         settings: SimulatorSettings,
         clock: Clock,
         stats: Stats,
+        board: Board,
+        journal: Journal,
         on_outcome: Callable[[Agent, Run], None],
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._stats = stats
+        self._board = board
+        self._journal = journal
         self._on_outcome = on_outcome
         self._by_id: dict[str, Agent] = {}
         self._by_number: dict[int, Agent] = {}
@@ -85,32 +98,68 @@ class AgentStore:
 
     # Creating
 
-    def create(self, request: NewAgent) -> Agent:
+    def subject(self, prompt: str, repositories: Sequence[Repository]) -> Subject:
+        """What the prompt's markers ask for, and on which task's account.
+
+        Raises:
+            ApiError: `validation_error` for a bad marker.
+        """
+        return Subject(_task_key(prompt, repositories), read_markers(prompt))
+
+    def subject_of(self, agent_id: str) -> Subject | None:
+        """The subject of the agent's latest prompt; None if there is no such agent."""
+        agent = self._by_id.get(agent_id)
+        return None if agent is None else agent.latest.subject
+
+    def create(self, request: NewAgent, subject: Subject) -> Agent:
         """A new agent with its first run, which begins when the create's delay has passed.
 
         Raises:
-            ApiError: `agent_id_conflict`, `validation_error` for a bad marker, or what a marker asks for.
+            ApiError: `agent_id_conflict`, or what a marker or a switch asks for.
         """
         if request.agent_id in self._by_id:
             self._stats.create_conflicts += 1
             raise ApiError("agent_id_conflict")
-        markers = _markers_unless_refused(request.prompt)
-        task = self._next_of_task(request.prompt, request)
+        self._refuse_if_asked(request.version, subject, request.model)
+        task = self._next_of_task(request.prompt, subject)
         agent = self._new_agent(request, task)
-        behaviour = markers.behaviour(task.ordinal, self._settings.duration_seconds)
-        self._start(agent, request.prompt, behaviour, task, delay=self._settings.create_seconds)
-        self._stats.agent_created(task.line)
+        behaviour = self._behaviour(request.version, subject, task)
+        self._stats.agent_created(task.line, request.attempt)
+        self._start(agent, request.prompt, behaviour, task, subject, delay=self._settings.create_seconds)
         return agent
+
+    def _refuse_if_asked(self, version: Version, subject: Subject, model: str | None) -> None:
+        if subject.markers.refuse is not None:
+            self._board.note("refuse")
+            raise ApiError(subject.markers.refuse)
+        refuse_by_switch(self._board, version, subject, model)
+
+    def _behaviour(self, version: Version, subject: Subject, task: _Task) -> Behaviour:
+        """By the markers; where they leave something open, by the switches."""
+        markers, strikes = subject.markers, partial(self._board.strikes, version=version, subject=subject)
+        own = markers.behaviour(task.ordinal, self._settings.duration_seconds)
+        for name in markers.of_the_run(own):
+            self._board.note(name)
+        if own.outcome == "FINISHED" and not markers.fail_first:
+            own = own.ending("ERROR" if strikes("fail") else "EXPIRED" if strikes("expire") else "FINISHED")
+        if own.pushes and strikes("nochange"):
+            own = replace(own, pushes=False)
+        slow = None if markers.run_seconds is not None else strikes("slow")
+        return own if slow is None else replace(own, run_seconds=slow.seconds)
 
     def _new_agent(self, request: NewAgent, task: _Task) -> Agent:
         self._last_number += 1
         now = self._clock.now()
+        agent_id = request.agent_id or f"bc-{uuid4()}"
+        branch = branch_of(request, task.title, task.token)
         agent = Agent(
             number=self._last_number,
-            id=request.agent_id or f"bc-{uuid4()}",
+            id=agent_id,
             name=request.name or task.title,
             title=task.title,
+            line=task.line,
             token=task.token,
+            entry=self._journal.add(Entry(agent_id, request.version, request.attempt, branch, task.line, now)),
             # The conversation keeps the prompt; a second, unbounded copy would only cost memory.
             request=replace(request, prompt=""),
             created_at=now,
@@ -119,23 +168,29 @@ class AgentStore:
         self._by_id[agent.id] = self._by_number[agent.number] = agent
         return agent
 
-    def _next_of_task(self, prompt: str, request: NewAgent) -> _Task:
-        """Count one more run of the prompt's task, which is known by first line and repository.
-
-        The first line is the same for all attempts of a task, whatever the rest of their prompts says.
-        """
-        line = content.first_line(prompt)
-        key = (line, request.repositories[0].url if request.repositories else "")
+    def _next_of_task(self, prompt: str, subject: Subject) -> _Task:
+        """Count one more run of the prompt's task."""
+        key, line = subject.task, content.first_line(prompt)
         self._runs_by_task[key] += 1
         ordinal = self._runs_by_task[key]
         return _Task(line, content.title_of(line), ordinal, content.number(self._settings.seed, *key, ordinal))
 
-    def _start(self, agent: Agent, prompt: str, behaviour: Behaviour, task: _Task, *, delay: float = 0.0) -> Run:
+    def _start(
+        self,
+        agent: Agent,
+        prompt: str,
+        behaviour: Behaviour,
+        task: _Task,
+        subject: Subject,
+        *,
+        delay: float = 0.0,
+    ) -> Run:
         now = self._clock.now()
         run = Run(
             id=f"run-{uuid4()}",
             title=task.title,
             token=task.token,
+            subject=subject,
             behaviour=behaviour,
             created_at=now,
             updated_at=now,
@@ -145,9 +200,14 @@ class AgentStore:
         del agent.runs[:-MAX_RUNS]
         agent.updated_at = now
         agent.say(prompt, by_user=True)
-        self._stats.run_began()
-        run.timer = self._clock.call_later(delay, self._boot, agent, run)
+        agent.entry.note(run.id, run.word, now)
+        self._stats.run_began(agent.line, agent.request.attempt)
+        if not self._strikes(agent, run, "creating_forever"):
+            run.timer = self._clock.call_later(delay, self._boot, agent, run)
         return run
+
+    def _strikes(self, agent: Agent, run: Run, name: str) -> Strike | None:
+        return self._board.strikes(name, agent.request.version, run.subject)
 
     # The life of a run
 
@@ -157,49 +217,77 @@ class AgentStore:
         run.timer = self._clock.call_later(boot, self._work, agent, run, seconds - boot)
 
     def _work(self, agent: Agent, run: Run, seconds: float) -> None:
-        run.status, run.started, run.updated_at = Status.RUNNING, self._clock.elapsed(), self._clock.now()
+        if self._strikes(agent, run, "unknown_status"):
+            run.words[Status.RUNNING] = UNKNOWN_WORD
+        run.started = self._clock.elapsed()
+        self._turn(agent, run, Status.RUNNING)
         run.timer = self._clock.call_later(seconds, self._finish, agent, run)
-        _wake(run)
+        vanishes = self._strikes(agent, run, "vanish")
+        if vanishes is not None:
+            self._clock.call_later(vanishes.seconds, self._vanish, agent)
 
     def _finish(self, agent: Agent, run: Run) -> None:
-        if run.behaviour.outcome == "FINISHED":
+        status = Status(run.behaviour.outcome)
+        if self._strikes(agent, run, "unknown_end"):
+            run.words[status] = UNKNOWN_WORD
+        if status is Status.FINISHED:
             agent.pushed = agent.pushed or (run.behaviour.pushes and bool(agent.request.repositories))
             run.result = content.reply(run.title, run.token, changed=run.behaviour.pushes)
             agent.say(run.result, by_user=False)
-        self._end(agent, run, Status(run.behaviour.outcome))
-        if run.status in (Status.FINISHED, Status.ERROR):
+        self._hold_back(agent, run)
+        self._end(agent, run, status)
+        if status in (Status.FINISHED, Status.ERROR) and status not in run.words:
             self._on_outcome(agent, run)
+
+    def _hold_back(self, agent: Agent, run: Run) -> None:
+        """Let what comes late be seen later than the end."""
+        for what in _LATE:
+            late = self._strikes(agent, run, f"{what}_late")
+            if late is not None:
+                run.hidden.add(what)
+                self._clock.call_later(late.seconds, run.hidden.discard, what)
 
     def _end(self, agent: Agent, run: Run, status: Status) -> None:
         if run.timer is not None:
             run.timer.cancel()
             run.timer = None
-        run.status, run.ended = status, self._clock.elapsed()
-        run.updated_at = agent.updated_at = self._clock.now()
-        self._stats.run_ended()
+        run.ended = self._clock.elapsed()
+        self._turn(agent, run, status)
+        agent.updated_at = run.updated_at
+        self._stats.run_ended(agent.line, agent.request.attempt)
+
+    def _turn(self, agent: Agent, run: Run, status: Status) -> None:
+        run.status, run.updated_at = status, self._clock.now()
+        agent.entry.note(run.id, run.word, run.updated_at)
         _wake(run)
+
+    def _vanish(self, agent: Agent) -> None:
+        """As if it had never been, for clients; a further prompt in between makes no difference."""
+        if self._by_id.get(agent.id) is agent:
+            self._remove(agent)
 
     # What clients do to agents
 
-    def start_run(self, agent_id: str, prompt: str) -> Run:
+    def start_run(self, agent_id: str, prompt: str, subject: Subject, version: Version) -> Run:
         """A further run.
 
         Raises:
-            ApiError: `agent_not_found`, `agent_archived`, `agent_busy`, or by marker as for a create.
+            ApiError: `agent_not_found`, `agent_archived`, `agent_busy`, or by marker or switch as for a create.
         """
         agent = self.get(agent_id)
         if agent.archived:
             raise ApiError("agent_archived")
         if agent.latest.status.active:
             raise ApiError("agent_busy")
-        markers = _markers_unless_refused(prompt)
-        task = self._next_of_task(prompt, agent.request)
+        self._refuse_if_asked(version, subject, None)
+        task = self._next_of_task(prompt, subject)
         before, agent.seen_before = agent.latest, self.shown(agent)
-        behaviour = markers.behaviour(task.ordinal, self._settings.duration_seconds)
-        if markers.say_nothing and before.status is Status.CANCELLED:
-            behaviour = before.behaviour.after(before.seconds())
+        if subject.markers.say_nothing and before.status is Status.CANCELLED:
+            behaviour, subject = before.behaviour.after(before.seconds()), before.subject
+        else:
+            behaviour = self._behaviour(version, subject, task)
         self._stats.followed_up(task.line)
-        return self._start(agent, prompt, behaviour, task)
+        return self._start(agent, prompt, behaviour, task, subject)
 
     def shown(self, agent: Agent) -> Run:
         """The run whose state v0 shows as the agent's: the latest, but for a moment after a further prompt."""
@@ -207,43 +295,63 @@ class AgentStore:
         is_new = self._clock.elapsed() - agent.latest.created < lag
         return agent.seen_before if is_new and agent.seen_before is not None else agent.latest
 
-    def follow_up(self, agent_id: str, prompt: str) -> None:
+    def follow_up(self, agent_id: str, prompt: str, subject: Subject) -> None:
         """The older version's further prompt: an agent at work takes it along, one at rest starts again."""
         agent = self.get(agent_id)
         if not agent.archived and agent.latest.status.active:
             agent.say(prompt, by_user=True)
             self._stats.followed_up(content.first_line(prompt))
         else:
-            self.start_run(agent_id, prompt)
+            self.start_run(agent_id, prompt, subject, "v0")
 
     def stop(self, agent_id: str) -> None:
         """End the run at work, at once; `run_not_cancellable` when there is none."""
         agent = self.get(agent_id)
         if not agent.latest.status.active:
             raise ApiError("run_not_cancellable", "Agent is not running")
-        self._end(agent, agent.latest, Status.CANCELLED)
+        self._end_on_request(agent, agent.latest, "v0", 0.0)
 
     def cancel(self, agent_id: str, run_id: str) -> None:
         """Ask for the end of a run, which comes later, unless the run ends by itself before."""
         agent, run = self.get_run(agent_id, run_id)
         if not run.status.active:
             raise ApiError("run_not_cancellable")
-        if not run.cancelling:
-            run.cancelling = True
-            self._clock.call_later(self._settings.cancel_seconds, self._cancelled, agent, run)
+        self._end_on_request(agent, run, "v1", self._settings.cancel_seconds)
+
+    def _end_on_request(self, agent: Agent, run: Run, version: Version, seconds: float) -> None:
+        strikes = partial(self._board.strikes, version=version, subject=run.subject)
+        if run.cancelling or strikes("stop_ignored"):
+            return
+        run.cancelling = True
+        late = strikes("stop_late")
+        seconds = seconds if late is None else late.seconds
+        ending = self._finished_early if strikes("stop_finishes") else self._cancelled
+        if seconds or version == "v1":
+            self._clock.call_later(seconds, ending, agent, run)
+        else:
+            ending(agent, run)
 
     def _cancelled(self, agent: Agent, run: Run) -> None:
         if run.status.active:
             self._end(agent, run, Status.CANCELLED)
+
+    def _finished_early(self, agent: Agent, run: Run) -> None:
+        """The run takes the request to stop as its regular end, with nothing to show for it."""
+        if run.status.active:
+            run.behaviour = replace(run.behaviour, outcome="FINISHED", pushes=False)
+            self._finish(agent, run)
 
     def set_archived(self, agent_id: str, archived: bool) -> None:
         agent = self.get(agent_id)
         agent.archived, agent.updated_at = archived, self._clock.now()
 
     def delete(self, agent_id: str) -> None:
-        agent = self.get(agent_id)
-        del self._by_id[agent.id], self._by_number[agent.number]
+        self._remove(self.get(agent_id))
         self._stats.deletes += 1
+
+    def _remove(self, agent: Agent) -> None:
+        del self._by_id[agent.id], self._by_number[agent.number]
+        agent.entry.gone_at = self._clock.now()
         self._abandon([agent])
 
     def clear(self) -> None:
@@ -260,11 +368,12 @@ class AgentStore:
                 self._end(agent, agent.latest, Status.CANCELLED)
 
 
-def _markers_unless_refused(prompt: str) -> Markers:
-    markers = read_markers(prompt)
-    if markers.refuse is not None:
-        raise ApiError(markers.refuse)
-    return markers
+def _task_key(prompt: str, repositories: Sequence[Repository]) -> tuple[str, str]:
+    """A prompt's task is known by its first line and repository.
+
+    The first line is the same for all attempts of a task, whatever the rest of their prompts says.
+    """
+    return content.first_line(prompt), repositories[0].url if repositories else ""
 
 
 def _wake(run: Run) -> None:

@@ -108,14 +108,14 @@ class RunStreams:
     async def _follow(self, run: Run, seen: int, wake: asyncio.Event) -> AsyncIterator[bytes]:
         """Everything before the result: returns when the run has ended or the streams are closed."""
         events = script(run)
-        told = run.status
-        yield _frame("status", {"runId": run.id, "status": told.value})
+        told = run.word
+        yield _frame("status", {"runId": run.id, "status": told})
         heartbeat = self._clock.elapsed() + 2 * self._heartbeat
         while not self._closing:
             wake.clear()
-            if run.status is not told and run.ended is None:
-                told = run.status
-                yield _frame("status", {"runId": run.id, "status": told.value})
+            if run.word != told and run.ended is None:
+                told = run.word
+                yield _frame("status", {"runId": run.id, "status": told})
             while seen < len(events) and self._happened(run, events[seen]):
                 seen += 1
                 for frame in _both_forms(run, seen, events[seen - 1]):

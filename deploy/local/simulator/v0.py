@@ -1,6 +1,7 @@
 """The older version of the API, `/v0`: the state is the agent's, webhooks tell of its end."""
 
 from datetime import datetime
+from functools import partial
 
 import orjson
 from starlette.requests import Request
@@ -8,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from deploy.local.simulator.agents import Agent, Run, Status
+from deploy.local.simulator.calls import Calls
 from deploy.local.simulator.clock import Clock
 from deploy.local.simulator.http import Gate, json_response, page_of, read_body
 from deploy.local.simulator.models import DEFAULT, MODELS
@@ -24,19 +26,20 @@ def agent_view(agent: Agent, run: Run) -> Json:
     view: Json = {
         "id": agent.id,
         "name": agent.name,
-        "status": _status(run.status),
+        "status": _status(run),
         "source": _source(agent),
         "target": _target(agent, run),
         "createdAt": timestamp(agent.created_at),
     }
-    if run.result is not None:
-        view["summary"] = run.result
+    summary = run.shown_result()
+    if summary is not None:
+        view["summary"] = summary
     return view
 
 
-def _status(status: Status) -> str:
+def _status(run: Run) -> str:
     """This version has no word for a cancelled run: it is one that was stopped."""
-    return "STOPPED" if status is Status.CANCELLED else status.value
+    return "STOPPED" if run.word == Status.CANCELLED else run.word
 
 
 def _source(agent: Agent) -> Json:
@@ -56,7 +59,7 @@ def _target(agent: Agent, run: Run) -> Json:
         "url": f"https://cursor.com/agents?id={agent.id}",
         "autoCreatePr": agent.request.auto_create_pr,
     }
-    nothing_pushed = run.status is Status.FINISHED and not agent.pushed
+    nothing_pushed = run.status is Status.FINISHED and not agent.shows_branch
     if agent.branch is not None and not nothing_pushed:
         target["branchName"] = agent.branch
     if agent.request.repositories:
@@ -78,19 +81,20 @@ def webhook_body(agent: Agent, run: Run, now: datetime) -> bytes:
         "source": _source(agent),
         "target": target,
     }
-    if run.result is not None:
-        body["summary"] = run.result
+    summary = run.shown_result()
+    if summary is not None:
+        body["summary"] = summary
     return orjson.dumps(body)
 
 
 class V0:
     """The handlers of `/v0`."""
 
-    def __init__(self, store: AgentStore, clock: Clock, settings: SimulatorSettings) -> None:
+    def __init__(self, store: AgentStore, calls: Calls, clock: Clock, settings: SimulatorSettings) -> None:
         self._store = store
-        self._clock = clock
-        self._create_seconds = settings.create_seconds
-        self._follow_up_seconds = settings.follow_up_seconds
+        self._calls = calls
+        self._blocks_create = partial(clock.sleep, settings.create_seconds)
+        self._blocks_follow_up = partial(clock.sleep, settings.follow_up_seconds)
 
     def routes(self, gate: Gate) -> list[BaseRoute]:
         agent = "/v0/agents/{id}"
@@ -107,11 +111,13 @@ class V0:
         ]
 
     async def create_agent(self, request: Request) -> Response:
-        body = await read_body(request, CreateAgent)
-        answer = self._view(self._store.create(body.new_agent()))
-        # The agent exists from here on, whether or not the caller waits for the answer.
-        await self._clock.sleep(self._create_seconds)
-        return json_response(answer, 201)
+        new = (await read_body(request, CreateAgent)).new_agent()
+        subject = self._store.subject(new.prompt, new.repositories)
+
+        def create() -> Response:
+            return json_response(self._view(self._store.create(new, subject)), 201)
+
+        return await self._calls.change(request, "create", subject, create, self._blocks_create)
 
     async def list_agents(self, request: Request) -> Response:
         agents, cursor = self._store.page(*page_of(request))
@@ -124,8 +130,13 @@ class V0:
         return json_response(self._view(self._store.get(request.path_params["id"])))
 
     async def delete_agent(self, request: Request) -> Response:
-        self._store.delete(request.path_params["id"])
-        return _id(request)
+        agent = self._store.get(request.path_params["id"])
+
+        def delete() -> Response:
+            self._store.delete(agent.id)
+            return _id(request)
+
+        return await self._calls.change(request, "delete", agent.latest.subject, delete)
 
     async def conversation(self, request: Request) -> Response:
         agent = self._store.get(request.path_params["id"])
@@ -141,14 +152,23 @@ class V0:
 
     async def follow_up(self, request: Request) -> Response:
         body = await read_body(request, FollowUp)
-        self._store.follow_up(request.path_params["id"], body.prompt.text)
-        # It has taken effect by now, whether or not the caller waits for the answer.
-        await self._clock.sleep(self._follow_up_seconds)
-        return _id(request)
+        agent, prompt = self._store.get(request.path_params["id"]), body.prompt.text
+        subject = self._store.subject(prompt, agent.request.repositories)
+
+        def follow_up() -> Response:
+            self._store.follow_up(agent.id, prompt, subject)
+            return _id(request)
+
+        return await self._calls.change(request, "follow_up", subject, follow_up, self._blocks_follow_up)
 
     async def stop(self, request: Request) -> Response:
-        self._store.stop(request.path_params["id"])
-        return _id(request)
+        agent = self._store.get(request.path_params["id"])
+
+        def stop() -> Response:
+            self._store.stop(agent.id)
+            return _id(request)
+
+        return await self._calls.change(request, "stop", agent.latest.subject, stop)
 
     def _view(self, agent: Agent) -> Json:
         return agent_view(agent, self._store.shown(agent))

@@ -1,5 +1,6 @@
 """The current version of the API, `/v1`: a durable agent, one run per prompt."""
 
+from functools import partial
 from uuid import NAMESPACE_URL, uuid5
 
 from starlette.requests import Request
@@ -7,6 +8,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from deploy.local.simulator.agents import Agent, Run
+from deploy.local.simulator.calls import Calls
 from deploy.local.simulator.clock import Clock
 from deploy.local.simulator.content import Usage, usage_of, without_scheme
 from deploy.local.simulator.errors import ApiError
@@ -62,14 +64,15 @@ def run_view(agent: Agent, run: Run, *, with_result: bool = True) -> Json:
     view: Json = {
         "id": run.id,
         "agentId": agent.id,
-        "status": run.status.value,
+        "status": run.word,
         "createdAt": timestamp(run.created_at),
         "updatedAt": timestamp(run.updated_at),
     }
     if run.ended is not None:
         view["durationMs"] = run.duration_ms()
-    if with_result and run.result is not None:
-        view["result"] = run.result
+    result = run.shown_result()
+    if with_result and result is not None:
+        view["result"] = result
     git = git_view(agent)
     if git is not None:
         view["git"] = git
@@ -77,8 +80,8 @@ def run_view(agent: Agent, run: Run, *, with_result: bool = True) -> Json:
 
 
 def git_view(agent: Agent) -> Json | None:
-    """The branches that the agent has pushed, one per repository; None before it has pushed any."""
-    if not agent.pushed:
+    """The branches that the agent has pushed, one per repository; None before any is seen."""
+    if not agent.shows_branch:
         return None
     branches = []
     for repository in agent.request.repositories:
@@ -92,9 +95,10 @@ def git_view(agent: Agent) -> Json | None:
 
 def result_view(agent: Agent, run: Run) -> Json:
     """The data of the stream's `result` event."""
-    view: Json = {"runId": run.id, "status": run.status.value, "durationMs": run.duration_ms()}
-    if run.result is not None:
-        view["text"] = run.result
+    view: Json = {"runId": run.id, "status": run.word, "durationMs": run.duration_ms()}
+    result = run.shown_result()
+    if result is not None:
+        view["text"] = result
     git = git_view(agent)
     if git is not None:
         view["git"] = git
@@ -113,7 +117,7 @@ def usage_view(runs: list[Run]) -> Json:
 
 
 def _usage(run: Run) -> Usage:
-    worked = run.started is not None and run.ended is not None
+    worked = run.started is not None and run.ended is not None and "usage" not in run.hidden
     return usage_of(run.token) if worked else Usage()
 
 
@@ -141,12 +145,14 @@ def _cost(usage: Usage) -> Json:
 class V1:
     """The handlers of `/v1`."""
 
-    def __init__(self, store: AgentStore, streams: RunStreams, clock: Clock, settings: SimulatorSettings) -> None:
+    def __init__(
+        self, store: AgentStore, calls: Calls, streams: RunStreams, clock: Clock, settings: SimulatorSettings
+    ) -> None:
         self._store = store
+        self._calls = calls
         self._streams = streams
-        self._clock = clock
-        self._create_seconds = settings.create_seconds
-        self._follow_up_seconds = settings.follow_up_seconds
+        self._blocks_create = partial(clock.sleep, settings.create_seconds)
+        self._blocks_run = partial(clock.sleep, settings.follow_up_seconds)
 
     def routes(self, gate: Gate) -> list[BaseRoute]:
         agent, run = "/v1/agents/{id}", "/v1/agents/{id}/runs/{runId}"
@@ -168,12 +174,14 @@ class V1:
         ]
 
     async def create_agent(self, request: Request) -> Response:
-        body = await read_body(request, CreateAgent)
-        agent = self._store.create(body.new_agent())
-        answer = {"agent": agent_view(agent), "run": run_view(agent, agent.latest)}
-        # The agent exists from here on, whether or not the caller waits for the answer.
-        await self._clock.sleep(self._create_seconds)
-        return json_response(answer, 201)
+        new = (await read_body(request, CreateAgent)).new_agent()
+        subject = self._store.subject(new.prompt, new.repositories)
+
+        def create() -> Response:
+            agent = self._store.create(new, subject)
+            return json_response({"agent": agent_view(agent), "run": run_view(agent, agent.latest)}, 201)
+
+        return await self._calls.change(request, "create", subject, create, self._blocks_create)
 
     async def list_agents(self, request: Request) -> Response:
         pr_url = request.query_params.get("prUrl")
@@ -189,16 +197,28 @@ class V1:
         return json_response(agent_view(self._store.get(request.path_params["id"])))
 
     async def delete_agent(self, request: Request) -> Response:
-        self._store.delete(request.path_params["id"])
-        return _id(request, "id")
+        agent = self._store.get(request.path_params["id"])
+
+        def delete() -> Response:
+            self._store.delete(agent.id)
+            return _id(request, "id")
+
+        return await self._calls.change(request, "delete", agent.latest.subject, delete)
 
     async def archive(self, request: Request) -> Response:
-        self._store.set_archived(request.path_params["id"], True)
-        return _id(request, "id")
+        return await self._set_archived(request, True)
 
     async def unarchive(self, request: Request) -> Response:
-        self._store.set_archived(request.path_params["id"], False)
-        return _id(request, "id")
+        return await self._set_archived(request, False)
+
+    async def _set_archived(self, request: Request, archived: bool) -> Response:
+        agent = self._store.get(request.path_params["id"])
+
+        def set_archived() -> Response:
+            self._store.set_archived(agent.id, archived)
+            return _id(request, "id")
+
+        return await self._calls.change(request, "archive", agent.latest.subject, set_archived)
 
     async def usage(self, request: Request) -> Response:
         agent_id, run_id = request.path_params["id"], request.query_params.get("runId")
@@ -208,12 +228,14 @@ class V1:
 
     async def create_run(self, request: Request) -> Response:
         body = await read_body(request, CreateRun)
-        agent = self._store.get(request.path_params["id"])
-        run = self._store.start_run(agent.id, body.prompt.text)
-        answer = {"run": run_view(agent, run)}
-        # The run exists from here on, whether or not the caller waits for the answer.
-        await self._clock.sleep(self._follow_up_seconds)
-        return json_response(answer, 201)
+        agent, prompt = self._store.get(request.path_params["id"]), body.prompt.text
+        subject = self._store.subject(prompt, agent.request.repositories)
+
+        def start() -> Response:
+            run = self._store.start_run(agent.id, prompt, subject, "v1")
+            return json_response({"run": run_view(agent, run)}, 201)
+
+        return await self._calls.change(request, "follow_up", subject, start, self._blocks_run)
 
     async def list_runs(self, request: Request) -> Response:
         limit, cursor = page_of(request)
@@ -231,8 +253,13 @@ class V1:
         return json_response(run_view(*self._run(request)))
 
     async def cancel(self, request: Request) -> Response:
-        self._store.cancel(request.path_params["id"], request.path_params["runId"])
-        return _id(request, "runId")
+        agent, run = self._run(request)
+
+        def cancel() -> Response:
+            self._store.cancel(agent.id, run.id)
+            return _id(request, "runId")
+
+        return await self._calls.change(request, "stop", run.subject, cancel)
 
     async def stream(self, request: Request) -> Response:
         agent, run = self._run(request)

@@ -40,7 +40,6 @@ class WebhookSender:
     def send(self, webhook: Webhook, body: bytes) -> None:
         """Start the delivery of `body` and return; what becomes of it shows in the stats."""
         delivery = _Delivery(webhook.url, body, _headers(webhook, body))
-        self._stats.webhooks.sent += 1
         self._pending.add(delivery)
         self._launch(delivery)
 
