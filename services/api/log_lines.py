@@ -21,6 +21,7 @@ _TaskEvent = (
     | ev.TaskSkipped
     | ev.TaskQueued
     | ev.TaskRetryScheduled
+    | ev.TaskRetryDue
     | ev.TaskCompleted
     | ev.TaskFailed
     | ev.TaskCancelled
@@ -181,6 +182,8 @@ def _of_task(event: _TaskEvent, stored: Stored, after: Orchestration) -> _Said:
             return _Said(f"attempt {event.number} is queued with {event.priority} priority and {start}")
         case ev.TaskRetryScheduled():
             return _retry(event, stored, after)
+        case ev.TaskRetryDue():
+            return _Said("its retry is due, and waits for room")
         case ev.TaskCompleted():
             end = f"completed after {words.spent(event.duration_ms, event.cost)}"
             return _Said(f"{end}: {words.result(event.result)}")

@@ -36,6 +36,7 @@ _Task = (
 )
 _Hidden = (
     ev.ScheduledRunCreated
+    | ev.TaskRetryDue
     | ev.AttemptWaiting
     | ev.AttemptWithdrawn
     | ev.AttemptStarted

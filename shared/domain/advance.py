@@ -7,7 +7,7 @@ from shared.domain import events as ev
 from shared.domain.draft import Draft
 from shared.domain.events import OrchestrationStatus, TaskStatus
 from shared.domain.ids import derive_id
-from shared.domain.readiness import LOST, next_tasks, unreachable_tasks
+from shared.domain.readiness import LOST, due_tasks, next_tasks, unreachable_tasks
 from shared.domain.state import Orchestration, Phase, Task, statistics_of
 
 ENDED_BY_OTHERS = "another task failed for good"
@@ -26,6 +26,7 @@ def settle(draft: Draft) -> None:
             _withdraw_unreachable(draft, task)
     if draft.status is OrchestrationStatus.ACTIVE:
         _queue_ready(draft)
+        _note_due(draft)
         if _is_over(draft.state):
             _conclude(draft)
     elif draft.status is OrchestrationStatus.CANCELLING and _is_over(draft.state):
@@ -53,6 +54,12 @@ def _queue_ready(draft: Draft) -> None:
                 continues=task.continuation,
             )
         )
+
+
+def _note_due(draft: Draft) -> None:
+    """A retry that has come due without room for it waits for something else now, which is to be seen."""
+    for task in due_tasks(draft.state, draft.now):
+        draft.emit(ev.TaskRetryDue(task_id=task.task_id))
 
 
 def give_up_others(draft: Draft, failure: ev.Failure) -> None:

@@ -312,6 +312,13 @@ class TaskRetryScheduled(Event):
     continues: Continuation | None = None
 
 
+class TaskRetryDue(Event):
+    """The time of the task's retry has come, and it cannot be queued yet: from now on it waits like any other."""
+
+    type: ClassVar[str] = "task.retry_due"
+    task_id: str
+
+
 class TaskCompleted(Event):
     type: ClassVar[str] = "task.completed"
     task_id: str
@@ -507,6 +514,7 @@ OrchestrationEvent = (
     | AttemptStopRequested
     | AttemptFailed
     | TaskRetryScheduled
+    | TaskRetryDue
     | TaskCompleted
     | TaskFailed
     | TaskCancelled

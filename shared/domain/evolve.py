@@ -23,7 +23,7 @@ _OfOrchestration = (
     | ev.OrchestrationCompleted
     | ev.OrchestrationFailed
 )
-_OfTask = ev.TaskReset | ev.TaskSkipped | ev.TaskRetryScheduled | ev.TaskFailed | ev.TaskCancelled
+_OfTask = ev.TaskReset | ev.TaskSkipped | ev.TaskRetryScheduled | ev.TaskRetryDue | ev.TaskFailed | ev.TaskCancelled
 _OfAttempt = (
     ev.AttemptWaiting
     | ev.AttemptWithdrawn
@@ -82,7 +82,14 @@ def _apply(state: Orchestration, event: ev.OrchestrationEvent, at: datetime) -> 
             return replace(updated, tasks=_in_order(updated.tasks), warnings=_warned(state, event.warnings))
         case ev.TaskQueued():
             return _queued(state, event, at)
-        case ev.TaskReset() | ev.TaskSkipped() | ev.TaskRetryScheduled() | ev.TaskFailed() | ev.TaskCancelled():
+        case (
+            ev.TaskReset()
+            | ev.TaskSkipped()
+            | ev.TaskRetryScheduled()
+            | ev.TaskRetryDue()
+            | ev.TaskFailed()
+            | ev.TaskCancelled()
+        ):
             return _task(state, event.task_id, at, lambda task: _of_task(task, event, at))
         case (
             ev.ScheduleFired()
@@ -186,6 +193,8 @@ def _of_task(task: Task, event: _OfTask, at: datetime) -> Task:
         case ev.TaskRetryScheduled():
             again = replace(task, status=TaskStatus.PENDING, retry_count=event.retry_count, retry_at=event.due_at)
             return replace(again, continuation=event.continues)
+        case ev.TaskRetryDue():
+            return replace(task, retry_at=None)
         case ev.TaskFailed():
             return replace(task, status=TaskStatus.FAILED, failure=event.failure, failed_at=at)
         case ev.TaskCancelled():

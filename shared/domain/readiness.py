@@ -30,6 +30,11 @@ def next_tasks(state: Orchestration, now: datetime) -> list[Task]:
     return [task for task in state.tasks.values() if _is_ready(state, task, now)][: max(0, room)]
 
 
+def due_tasks(state: Orchestration, now: datetime) -> list[Task]:
+    """The tasks that wait although the time of their retry has come."""
+    return [task for task in state.tasks.values() if _is_waiting(task) and task.retry_at and task.retry_at <= now]
+
+
 def unreachable_tasks(state: Orchestration) -> Iterator[Task]:
     """Pending tasks that depend, also through others, on one that failed or was cancelled."""
     lost = {task.task_id for task in state.tasks.values() if task.status in LOST}

@@ -196,6 +196,7 @@ SAID: list[tuple[OrchestrationEvent, str, str]] = [
         "Task a: attempt 1 failed after 1 min 1 s: SERVICE_UNAVAILABLE: try later",
     ),
     (retry_scheduled("a", 1, after(5)), "warning", "Task a: retry 1 of 3 comes at 2026-11-01T12:05:00Z"),
+    (ev.TaskRetryDue(task_id="a"), "info", "Task a: its retry is due, and waits for room"),
     (
         task_completed("a"),
         "info",

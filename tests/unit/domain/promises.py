@@ -63,6 +63,10 @@ def keeps_its_promises(before: Orchestration, event: OrchestrationEvent, command
         case ev.TaskRetryScheduled():
             task = before.tasks[event.task_id]
             assert event.retry_count == task.retry_count + 1 <= task.spec.max_retries, "tried too often"
+        case ev.TaskRetryDue():
+            retry_at = before.tasks[event.task_id].retry_at
+            assert retry_at is not None, "no retry is to come"
+            assert retry_at <= now, "before its time"
         case _:
             pass
     if isinstance(event, ENDS_OF_ATTEMPTS):

@@ -104,7 +104,7 @@ def test_what_failed_attempts_cost_counts_against_the_limit() -> None:
         attempt_failed("a", OVERLOADED, cost=0.25),
         retry_scheduled("a", 1, after(1)),
     )
-    then = before.when(Tick(), at=after(1)).then_nothing()
+    then = before.when(Tick(), at=after(1)).then(ev.TaskRetryDue(task_id="a"))
     assert waiting_for(then.state, then.task("a"), after(1)) == Waiting("budget")
 
 

@@ -92,7 +92,7 @@ def test_in_parallel_another_task_takes_the_free_place() -> None:
     then = before.when(reject("a", failure=OVERLOADED)).then(
         ev.AttemptFailed, retry_scheduled("a", 1, after(1)), queued("b")
     )
-    full = then.when(Tick(), at=after(1)).then_nothing()
+    full = then.when(Tick(), at=after(1)).then(ev.TaskRetryDue(task_id="a"))
     ended = full.and_then(started("b"), at=after(2)).when(reject("b", failure=OVERLOADED), at=after(2))
     ended.then(ev.AttemptFailed, retry_scheduled("b", 1, after(3)), queued("a", 2))
 

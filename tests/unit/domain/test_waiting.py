@@ -9,6 +9,7 @@ from shared.domain import events as ev
 from shared.domain.commands import ActivateOrchestration
 from shared.domain.events import AgentStatus, LaunchWait
 from shared.domain.readiness import Waiting, WaitingFor, waiting_for
+from shared.views import task_view
 from tests.support.given import Given, given
 from tests.support.orchestrations import (
     CANCEL,
@@ -140,6 +141,24 @@ def test_a_wait_for_a_retry_is_a_wait_for_the_end_of_the_pause_while_it_is_pause
     story = story.when(DRAIN).outcome
     assert waits(story, "a") == Waiting("pause")
     assert waits(story.when(RESUME, at=after(0.5)).outcome, "a", 0.5) == Waiting("retry", after(1))
+
+
+def test_once_its_retry_is_due_it_waits_for_what_the_others_wait_for() -> None:
+    crowded = created("a", "b", execution_mode="parallel", max_parallel=1, max_cost=0.1)
+    story = given(crowded, activated(), running("a")).when(observe("a", AgentStatus.FAILED)).outcome
+    assert view_of(story, "a") == ("retry", "2026-11-01T12:01:00Z")
+    story = story.when(TICK, at=after(1)).then(ev.TaskRetryDue(task_id="a"))
+    assert view_of(story, "a") == ("turn", None)
+    story.when(TICK, at=after(2)).then_nothing()
+    spent = story.when(start("b"), at=after(2)).outcome.when(record("b"), at=after(2)).outcome
+    assert view_of(spent.when(finish("b"), at=after(3)).outcome, "a") == ("budget", None)
+    assert view_of(story.when(skip("b"), at=after(2)).outcome, "a") == ("slot", None)
+
+
+def view_of(story: Given, task: str) -> tuple[str | None, str | None]:
+    """As everybody sees it: a view knows no other time than that of the last commit."""
+    shown = task_view(story.state, story.task(task))
+    return shown["waiting_for"], shown["waiting_until"]
 
 
 def test_a_create_that_waits_while_it_is_paused_still_says_for_what() -> None:

@@ -17,6 +17,7 @@ from tests.unit.notifier.stories import METADATA, PROMPT, TEAM, Story, as_delive
 URL = "https://hooks.example.com/SECRET-TOKEN"
 HIDDEN = {
     "schedule.run_created",
+    "task.retry_due",
     "attempt.waiting",
     "attempt.withdrawn",
     "attempt.started",

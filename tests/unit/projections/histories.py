@@ -68,7 +68,7 @@ def partly_completed(orchestration: str, *, team: str = TEAM, start: datetime = 
             failed(three, 1, retryable=True),
             ev.TaskRetryScheduled(task_id=three, retry_count=1, due_at=start + timedelta(minutes=40)),
         ),
-        (started(two, 1, deadline),),
+        (started(two, 1, deadline), ev.TaskRetryDue(task_id=three)),
         (queued(three, 2),),
         (started(three, 2, deadline),),
         (failed(three, 2), ev.TaskFailed(task_id=three, failure=_FAILURE)),

@@ -68,9 +68,7 @@ class Comparing(RuleBasedStateMachine):
         assert tuple(task[name] for name in names) == (*expected, job.cost)
         attempts = [(made["phase"], made["ending"], made["stop_reason"]) for made in task["attempts"]]
         assert attempts == [(PHASES[tried.phase], tried.end, tried.stop) for tried in job.tries]
-        # A retry that has come due without anything coming of it is shown as it was until something else changes.
-        waits_still = {"retry"} if job.was_due and job.is_free and self.model.status == "ACTIVE" else set()
-        assert task["waiting_for"] in {self.model.waiting_for(job), *waits_still}
+        assert task["waiting_for"] == self.model.waiting_for(job)
 
     # How it is done
 

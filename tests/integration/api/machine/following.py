@@ -66,7 +66,6 @@ class Job:
     status: str = "PENDING"
     retries: int = 0
     waits_for_retry: bool = False
-    was_due: bool = False
     given_up_for: str | None = None
     tries: list[Try] = field(default_factory=list)
     goes_on_with: str | None = None

@@ -232,7 +232,6 @@ class Model(Following):
 
     def hours_pass(self) -> None:
         for job in self.jobs:
-            job.was_due = job.waits_for_retry
             job.waits_for_retry = False
         self._go_on()
 
