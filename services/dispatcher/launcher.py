@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from services.dispatcher.bringing_up import Certainty, Create, GoOn
+from services.dispatcher.holding import HeldTickets
 from services.dispatcher.slots import SlotPool
 from shared.command_handler import Cause, CommandHandler, Decided
 from shared.cursor.errors import ProviderError
@@ -38,7 +39,6 @@ _log = logging.getLogger(__name__)
 
 _SLOT_WAIT_SECONDS = 5.0
 _SLOT_PAUSE_SECONDS = 1.0
-_HELD_PAUSE_SECONDS = 2.0
 _VERSION_PAUSE_SECONDS = 30.0
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
@@ -84,6 +84,7 @@ class Launcher:
     create_wait: Callable[[], Awaitable[float]] = _no_limit
     is_held: Callable[[str], bool] = _not_held
     ack_wait: timedelta = timedelta(seconds=ACK_WAIT)
+    held: HeldTickets = field(default_factory=HeldTickets)
     chance: random.Random = field(default_factory=random.Random)
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
@@ -142,7 +143,7 @@ class Launcher:
         if self.is_held(ticket.team):
             if not shown:
                 await self._note(ticket, NoteWaiting(attempt_id=ticket.attempt_id, reason="pause"))
-            raise Later(_HELD_PAUSE_SECONDS, "the team's queue is held")
+            raise Later(self.held.pause(ticket.attempt_id), "the team's queue is held")
         if shown:
             await self._note(ticket, NoteWaiting(attempt_id=ticket.attempt_id, reason="slot"))
 

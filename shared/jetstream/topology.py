@@ -80,7 +80,8 @@ class ConsumerSpec:
 
 DISPATCHER_COMMANDS: Final = ConsumerSpec("dispatcher-commands", COMMANDS)
 DISPATCHER_QUEUE: Final[dict[Level, ConsumerSpec]] = {
-    level: ConsumerSpec(f"dispatcher-queue-{level}", QUEUE, f"queue.{level}.*", max_ack_pending=1024)
+    # Tickets of a queue that its team holds count, too, and must not keep those of other teams out.
+    level: ConsumerSpec(f"dispatcher-queue-{level}", QUEUE, f"queue.{level}.*", max_ack_pending=20_000)
     for level in LEVELS
 }
 DISPATCHER_TIMERS: Final = ConsumerSpec("dispatcher-timers", TIMERS, "timer.due.>")
