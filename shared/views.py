@@ -181,7 +181,7 @@ def statistics(orchestration: View, tasks: Sequence[View], now: datetime) -> Vie
         "progress": round(100 * finished / len(tasks)) if tasks else 0,
         "duration": _elapsed(orchestration, now),
         "estimatedTimeRemaining": _remaining(orchestration, tasks),
-        "totalCost": round(sum(task["cost"] for task in tasks), 6),
+        "totalCost": round(sum((task["cost"] for task in tasks), 0.0), 6),
     }
 
 

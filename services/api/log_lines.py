@@ -213,9 +213,11 @@ def _of_attempt(event: _AttemptEvent, actor: str, after: Orchestration) -> _Said
         case ev.AttemptWaiting():
             return _waiting(event, attempt)
         case ev.AttemptStarted():
+            # v1 takes no name for the branch: the agent chooses one itself, which its result tells.
+            branch = f" on branch {event.branch_name}" if event.api_version == "v0" else ""
             model = f" with model {event.model}" if event.model else ""
             limit = f"it may take until {written(event.deadline_at)}"
-            return _Said(f"{attempt} starts its agent on branch {event.branch_name}{model}; {limit}")
+            return _Said(f"{attempt} starts its agent{branch}{model}; {limit}")
         case ev.AttemptModelDropped():
             return _Said(event.warning, Level.WARNING)
         case ev.AgentCreated():

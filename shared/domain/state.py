@@ -149,7 +149,7 @@ class Task:
     @property
     def cost(self) -> float:
         """Dollars over all attempts."""
-        return sum(attempt.cost for attempt in self.attempts)
+        return sum((attempt.cost for attempt in self.attempts), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +211,7 @@ class Orchestration:
 
     @property
     def total_cost(self) -> float:
-        return sum(task.cost for task in self.tasks.values())
+        return sum((task.cost for task in self.tasks.values()), 0.0)
 
     def active_ms(self, now: datetime) -> int:
         """Milliseconds since activation, until its end or `now`, without the time in which it was paused or over."""

@@ -154,9 +154,14 @@ SAID: list[tuple[OrchestrationEvent, str, str]] = [
         "Task a: attempt 1 waits for the rate limit of the provider",
     ),
     (
-        started("a", model="o3"),
+        started("a", model="o3", api_version="v0"),
         "info",
         "Task a: attempt 1 starts its agent on branch cursor/a-1 with model o3; it may take until 2026-11-01T14:00:00Z",
+    ),
+    (
+        started("a", api_version="v1"),
+        "info",
+        "Task a: attempt 1 starts its agent; it may take until 2026-11-01T14:00:00Z",
     ),
     (agent_created("a"), "info", "Task a: attempt 1 has agent bc-a-1, see https://cursor.com/agents/bc-a-1"),
     (status_changed("a", AgentStatus.RUNNING), "info", "Task a: agent bc-a-1 is RUNNING, known by poll"),
