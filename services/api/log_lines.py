@@ -38,6 +38,7 @@ _AttemptEvent = (
     | ev.AttemptFailed
     | ev.AgentDeleteRequested
     | ev.AgentDeleted
+    | ev.AgentArchived
 )
 
 
@@ -239,6 +240,8 @@ def _of_attempt(event: _AttemptEvent, actor: str, after: Orchestration) -> _Said
             return _Said(f"agent {event.agent_id} is to be deleted, asked for by {actor}")
         case ev.AgentDeleted():
             return _Said(f"agent {event.agent_id} is deleted")
+        case ev.AgentArchived():
+            return _Said(f"agent {event.agent_id} is archived")
         case _:
             assert_never(event)
 

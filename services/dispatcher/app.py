@@ -1,6 +1,7 @@
 """The composition root of the dispatcher."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -18,6 +19,7 @@ from services.dispatcher.timers import DueTimers
 from shared.command_handler import CommandHandler
 from shared.command_message import Reply
 from shared.cursor.provider import WebhookTarget
+from shared.domain.plan import Cleanup
 from shared.jetstream.consumer import subscribe, watch_consumers
 from shared.jetstream.event_log import JetStreamEventLog
 from shared.jetstream.kv import JetStreamKeyValue
@@ -40,6 +42,8 @@ from shared.provider_client import make_limiter, open_provider
 from shared.queue_control import QueueHolds
 from shared.system import RandomIds, SystemClock
 from shared.webhooks import WebhookKeys
+
+_log = logging.getLogger(__name__)
 
 _COMMAND_WORKERS = 64
 _RECONCILE_WORKERS = 64
@@ -66,7 +70,9 @@ async def build(settings: DispatcherSettings, runtime: Runtime) -> AsyncIterator
         controls.view() as held,
     ):
         slots = SlotPool(bucket, view, settings.max_concurrent_agents)
-        reconciler = Reconciler(handler, JetStreamPublisher(nc), JetStreamTimers(nc), slots, provider)
+        reconciler = Reconciler(
+            handler, JetStreamPublisher(nc), JetStreamTimers(nc), slots, provider, _cleanup(settings)
+        )
         launcher = Launcher(
             handler,
             slots,
@@ -131,6 +137,13 @@ class _NatsAnswers:
 
     async def send(self, reply_to: str, reply: Reply) -> None:
         await send_reply(self._nc, reply_to, reply.encode())
+
+
+def _cleanup(settings: DispatcherSettings) -> Cleanup:
+    if settings.agent_cleanup == "archive" and settings.cursor_api_version == "v0":
+        _log.warning("AGENT_CLEANUP=archive does nothing: version 0 of the provider's API has no archive")
+        return "keep"
+    return settings.agent_cleanup
 
 
 def _webhooks(settings: DispatcherSettings) -> WebhookFor:

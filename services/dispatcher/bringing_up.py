@@ -10,7 +10,7 @@ from typing import Final
 
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import AgentRequest, AgentSnapshot, Provider
-from shared.cursor.refusals import AGENT_NOT_FOUND, cannot_continue
+from shared.cursor.refusals import AGENT_ARCHIVED, AGENT_NOT_FOUND, cannot_continue
 from shared.domain.attempts import AGENT_GONE
 from shared.domain.events import Continuation, Failure
 from shared.domain.state import Attempt
@@ -148,11 +148,20 @@ class GoOn:
             return None
         if not certainty.unknown and not self.is_unwanted and certainty.refusal is None:
             try:
-                return await provider.follow_up(self.agent.agent_id, self.prompt, after_run=self.agent.run_id)
+                return await self._tell(provider)
             except ProviderError as error:
                 gone = cannot_continue(error)
                 certainty.learn(error, _gone(error.message) if gone else refused("the follow-up", error))
         return await self._look(provider, certainty) if certainty.unknown else None
+
+    async def _tell(self, provider: Provider) -> AgentSnapshot:
+        """Send the follow-up; an archived agent is brought back first, for it is wanted again."""
+        try:
+            return await provider.follow_up(self.agent.agent_id, self.prompt, after_run=self.agent.run_id)
+        except ProviderError as error:
+            if error.code != AGENT_ARCHIVED or not await _is_brought_back(provider, self.agent.agent_id):
+                raise
+        return await provider.follow_up(self.agent.agent_id, self.prompt, after_run=self.agent.run_id)
 
     async def _look(self, provider: Provider, certainty: Certainty) -> AgentSnapshot | None:
         since, run_id = asked_since(self.attempt), self.agent.run_id
@@ -169,6 +178,23 @@ class GoOn:
     def after_no_trace(self) -> Failure | None:
         """How the attempt ends once it is settled that the follow-up had no effect; None: it may be sent again."""
         return _TOO_LATE if self.is_unwanted else None
+
+
+async def _is_brought_back(provider: Provider, agent_id: str) -> bool:
+    """Whether an archived agent takes prompts again; False where the provider will not have it.
+
+    Raises:
+        ProviderError: it is to be tried again. Whatever became of it, the agent was told nothing.
+    """
+    try:
+        await provider.unarchive(agent_id)
+    except ProviderError as error:
+        if error.outcome_known and not error.retryable:
+            return False
+        raise ProviderError(
+            error.code, error.message, status=error.status, retryable=True, retry_after=error.retry_after
+        ) from error
+    return True
 
 
 def asked_since(attempt: Attempt) -> datetime:

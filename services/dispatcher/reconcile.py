@@ -6,7 +6,7 @@ delivered again and the plan is carried out again. What was done already is reme
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,12 +17,17 @@ from services.dispatcher.slots import SlotPool
 from shared.command_handler import Cause, CommandHandler
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import Provider
-from shared.domain.commands import RecordAgentDeleted
+from shared.cursor.refusals import RATE_LIMIT_EXCEEDED
+from shared.domain import commands
+from shared.domain.commands import AnyCommand
 from shared.domain.ids import derive_id
 from shared.domain.plan import (
     Action,
+    ArchiveAgent,
+    Cleanup,
     CreateRun,
     DeleteAgent,
+    DiscardAgent,
     FreeSlot,
     KeepSchedule,
     Launch,
@@ -43,9 +48,11 @@ from shared.observability.logging import log_context
 _log = logging.getLogger(__name__)
 
 _REMEMBERED = 10_000  # orchestrations
-_AT_PROVIDER = (StopAgent, DeleteAgent)
-_DELETE_PAUSE_SECONDS = 5.0
-_LONGEST_DELETE_PAUSE_SECONDS = 600.0
+_AT_PROVIDER = (StopAgent, DeleteAgent, ArchiveAgent)
+_AGAIN_SECONDS = 5.0
+_LONGEST_AGAIN_SECONDS = 600.0
+# Archiving is never urgent: where the provider takes its time, the workers are kept for what is.
+_ARCHIVES_AT_ONCE = 8
 
 
 @dataclass(slots=True)
@@ -55,6 +62,7 @@ class Reconciler:
     timers: Timers
     slots: SlotPool
     provider: Provider
+    cleanup: Cleanup = "keep"
     _done: OrderedDict[str, set[Action]] = field(default_factory=OrderedDict)
     _under_way: set[tuple[str, Action]] = field(default_factory=set)
 
@@ -67,8 +75,8 @@ class Reconciler:
             try:
                 await self.reconcile(decided.state)
             except ProviderError as exc:
-                pause = _DELETE_PAUSE_SECONDS * 2 ** min(delivery.deliveries, 10)
-                raise Later(min(pause, _LONGEST_DELETE_PAUSE_SECONDS), f"an agent is not deleted yet: {exc}") from exc
+                pause = min(_AGAIN_SECONDS * 2 ** min(delivery.deliveries, 10), _LONGEST_AGAIN_SECONDS)
+                raise Later(pause, f"an agent is not deleted or archived yet: {exc}") from exc
 
     async def reconcile(self, state: Orchestration) -> None:
         """Carry out what was not carried out before. What the plan no longer has is forgotten: should it come
@@ -79,9 +87,9 @@ class Reconciler:
         being stopped would else be stopped hundreds of times each.
 
         Raises:
-            ProviderError: an agent that is to be deleted may still be there; everything else is done.
+            ProviderError: an agent that is to be deleted or archived may not be yet; everything else is done.
         """
-        actions = sorted(plan(state), key=lambda action: isinstance(action, _AT_PROVIDER))
+        actions = sorted(plan(state, self.cleanup), key=lambda action: isinstance(action, _AT_PROVIDER))
         done = self._remembered(state.id)
         done.intersection_update(actions)
         failure: ProviderError | None = None
@@ -129,8 +137,12 @@ class Reconciler:
                 await Schedules(self.handler, self.timers).create_run(state, action)
             case StopAgent():
                 await self._stop(state, action)
+            case DiscardAgent(attempt_id=attempt_id):
+                await self._handle(state, attempt_id, commands.DiscardAgent(attempt_id=attempt_id))
             case DeleteAgent():
                 await self._delete(state, action)
+            case ArchiveAgent():
+                await self._archive(state, action)
             case FreeSlot():
                 await self.slots.release(Ticket(state.team, state.id, action.attempt_id))
             case _:
@@ -158,16 +170,24 @@ class Reconciler:
             _log.warning("Could not stop %s yet, it is asked again: %s", action.agent_id, exc)
 
     async def _delete(self, state: Orchestration, action: DeleteAgent) -> None:
-        """Nobody else asks again, so a failure is the caller's: only a refusal for good is left at that."""
-        try:
-            await self.provider.delete(action.agent_id)
-        except ProviderError as exc:
-            if exc.retryable or not exc.outcome_known:
-                raise
-            _log.error("The provider refuses to delete %s: %s", action.agent_id, exc, extra={"code": exc.code})
+        if await _carried_out("delete", action.agent_id, self.provider.delete(action.agent_id)):
+            command = commands.RecordAgentDeleted(attempt_id=action.attempt_id)
+            await self._handle(state, action.attempt_id, command)
+
+    async def _archive(self, state: Orchestration, action: ArchiveAgent) -> None:
+        """Where somebody has the agent go on at this very moment, no harm is done: what it does goes on, and the next
+        prompt brings it back."""
+        now = (await self.handler.load(state.team, state.id)).state
+        if now is None or action not in plan(now, self.cleanup):
             return
-        command = RecordAgentDeleted(attempt_id=action.attempt_id)
-        cause = Cause(derive_id(command.type, action.attempt_id), action.attempt_id, "dispatcher")
+        if sum(isinstance(other, ArchiveAgent) for _, other in self._under_way) > _ARCHIVES_AT_ONCE:
+            raise ProviderError(RATE_LIMIT_EXCEEDED, "enough agents are being archived already", retryable=True)
+        if await _carried_out("archive", action.agent_id, self.provider.archive(action.agent_id)):
+            command = commands.RecordAgentArchived(attempt_id=action.attempt_id)
+            await self._handle(state, action.attempt_id, command)
+
+    async def _handle(self, state: Orchestration, attempt_id: str, command: AnyCommand) -> None:
+        cause = Cause(derive_id(command.type, attempt_id), attempt_id, "dispatcher")
         await self.handler.handle(state.team, state.id, command, cause)
 
     def _remembered(self, orchestration_id: str) -> set[Action]:
@@ -176,3 +196,15 @@ class Reconciler:
         if len(self._done) > _REMEMBERED:
             self._done.popitem(last=False)
         return done
+
+
+async def _carried_out(what: str, agent_id: str, call: Awaitable[None]) -> bool:
+    """Nobody else asks again, so a failure is the caller's: only a refusal for good is left at that."""
+    try:
+        await call
+    except ProviderError as exc:
+        if exc.retryable or not exc.outcome_known:
+            raise
+        _log.error("The provider refuses to %s %s: %s", what, agent_id, exc, extra={"code": exc.code})
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 from pydantic import Field, SecretStr
 
+from shared.domain.plan import Cleanup
 from shared.settings import ProviderSettings
 
 
@@ -15,5 +16,7 @@ class DispatcherSettings(ProviderSettings):
     webhook_secret: SecretStr = Field(min_length=32)
     create_settle_seconds: float = Field(default=300.0, gt=0)
     """How long a create without an answer may still take effect; above the 150 s that a create may take itself."""
+    agent_cleanup: Cleanup = "keep"
+    """What becomes of the agents of a task that has ended; stale ones count at the provider until they are archived."""
     slot_audit_seconds: float = Field(default=60.0, gt=0)
     """How often slots are looked through for holders that have ended."""

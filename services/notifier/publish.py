@@ -45,6 +45,7 @@ _Hidden = (
     | ev.AttemptStopped
     | ev.AttemptFailed
     | ev.AgentDeleteRequested
+    | ev.AgentArchived
 )
 """What only the inner working is about."""
 

@@ -338,6 +338,21 @@ def _agents_of(attempt: Attempt) -> tuple[str | None, str | None]:
     return attempt.agent_id, attempt.continues.agent_id if attempt.continues else None
 
 
+def discard_agent(draft: Draft, command: cmd.DiscardAgent) -> None:
+    task, attempt = draft.attempt(command.attempt_id)
+    if attempt in task.left_agents and attempt.agent_id is not None:
+        draft.emit(
+            ev.AgentDeleteRequested(task_id=task.task_id, attempt_id=attempt.attempt_id, agent_id=attempt.agent_id)
+        )
+
+
+def record_agent_archived(draft: Draft, command: cmd.RecordAgentArchived) -> None:
+    """Not where the task goes on by now: the agent is brought back for that, or archived again when that has ended."""
+    task, attempt = draft.attempt(command.attempt_id)
+    if attempt in task.left_agents and attempt.agent_id is not None and not attempt.agent_archived:
+        draft.emit(ev.AgentArchived(task_id=task.task_id, attempt_id=attempt.attempt_id, agent_id=attempt.agent_id))
+
+
 def record_agent_deleted(draft: Draft, command: cmd.RecordAgentDeleted) -> None:
     task, attempt = draft.attempt(command.attempt_id)
     if attempt.agent_deletion == "REQUESTED" and attempt.agent_id is not None:

@@ -147,6 +147,20 @@ class DeleteAgent(Command):
     attempt_id: str
 
 
+class DiscardAgent(Command):
+    """Have the agent of the attempt deleted, if its task has no use for it."""
+
+    type: ClassVar[str] = "agent.discard"
+    attempt_id: str
+
+
+class RecordAgentArchived(Command):
+    """The provider has archived the agent of the attempt."""
+
+    type: ClassVar[str] = "agent.record_archived"
+    attempt_id: str
+
+
 class RecordAgentDeleted(Command):
     """The provider no longer has the agent of the attempt."""
 
@@ -279,6 +293,8 @@ ServiceCommand = (
     | DropModel
     | ObserveAgent
     | ExpireAttempt
+    | DiscardAgent
+    | RecordAgentArchived
     | RecordAgentDeleted
 )
 """What the services tell of their work."""

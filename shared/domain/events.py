@@ -469,6 +469,15 @@ class AgentDeleted(Event):
     agent_id: str
 
 
+class AgentArchived(Event):
+    """The provider has put the agent away, whose task had ended; it goes on only once it is brought back."""
+
+    type: ClassVar[str] = "agent.archived"
+    task_id: str
+    attempt_id: str
+    agent_id: str
+
+
 class OrchestrationCompleted(Event):
     """Every task is finished and at least one completed: COMPLETED, or PARTIAL_COMPLETED where some failed."""
 
@@ -507,6 +516,7 @@ OrchestrationEvent = (
     | AttemptStopped
     | AgentDeleteRequested
     | AgentDeleted
+    | AgentArchived
     | AttemptStarted
     | AttemptModelDropped
     | AgentCreated

@@ -37,6 +37,7 @@ _OfAttempt = (
     | ev.TaskCompleted
     | ev.AgentDeleteRequested
     | ev.AgentDeleted
+    | ev.AgentArchived
 )
 
 
@@ -292,6 +293,8 @@ def _changed(attempt: Attempt, event: _OfAttempt, at: datetime) -> Attempt:
             return replace(attempt, agent_deletion="REQUESTED")
         case ev.AgentDeleted():
             return replace(attempt, agent_deletion="DONE")
+        case ev.AgentArchived():
+            return replace(attempt, agent_archived=True)
         case _:
             assert_never(event)
 

@@ -87,6 +87,10 @@ def _learned(draft: Draft, command: cmd.ServiceCommand) -> None:
             attempts.observe(draft, command)
         case cmd.ExpireAttempt():
             attempts.expire(draft, command)
+        case cmd.DiscardAgent():
+            attempts.discard_agent(draft, command)
+        case cmd.RecordAgentArchived():
+            attempts.record_agent_archived(draft, command)
         case cmd.RecordAgentDeleted():
             attempts.record_agent_deleted(draft, command)
         case _:

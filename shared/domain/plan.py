@@ -3,11 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from shared.domain.events import Level, Schedule
 from shared.domain.readiness import due_times
 from shared.domain.schedule import is_scheduled
-from shared.domain.state import Attempt, Orchestration, Phase
+from shared.domain.state import Attempt, Orchestration, Phase, Task
+
+Cleanup = Literal["keep", "archive", "delete"]
+"""What becomes of the agents of a task that has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +71,48 @@ class DeleteAgent:
 
 
 @dataclass(frozen=True, slots=True)
+class DiscardAgent:
+    """It is asked for that the agent of the attempt be deleted."""
+
+    attempt_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveAgent:
+    """The agent of the attempt is archived at the provider."""
+
+    attempt_id: str
+    agent_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class FreeSlot:
     """The attempt holds no slot."""
 
     attempt_id: str
 
 
-Action = Launch | WakeAt | KeepSchedule | CreateRun | Watch | StopAgent | DeleteAgent | FreeSlot
+Action = (
+    Launch
+    | WakeAt
+    | KeepSchedule
+    | CreateRun
+    | Watch
+    | StopAgent
+    | DiscardAgent
+    | DeleteAgent
+    | ArchiveAgent
+    | FreeSlot
+)
 
 
-def plan(state: Orchestration) -> list[Action]:
+def plan(state: Orchestration, cleanup: Cleanup = "keep") -> list[Action]:
     """Every action that the state calls for."""
     actions: list[Action] = []
     for task in state.tasks.values():
         for attempt in task.attempts:
             actions.extend(_for_attempt(attempt))
+        actions.extend(_for_left_agents(task, cleanup))
     actions.extend(WakeAt(due) for due in due_times(state))
     actions.extend(_for_schedule(state))
     return actions
@@ -94,6 +125,14 @@ def _for_schedule(state: Orchestration) -> Iterator[Action]:
         yield KeepSchedule(state.spec.schedule, state.runs.after)
     for run_id, _ in state.runs.open:
         yield CreateRun(run_id)
+
+
+def _for_left_agents(task: Task, cleanup: Cleanup) -> Iterator[Action]:
+    for attempt in task.left_agents if cleanup != "keep" else []:
+        if cleanup == "delete":
+            yield DiscardAgent(attempt.attempt_id)
+        elif attempt.agent_id is not None and not attempt.agent_archived:
+            yield ArchiveAgent(attempt.attempt_id, attempt.agent_id)
 
 
 def _for_attempt(attempt: Attempt) -> Iterator[Action]:

@@ -81,6 +81,8 @@ class Attempt:
     cost: float = 0.0
     usage: Usage | None = None
     agent_deletion: Literal["REQUESTED", "DONE"] | None = None
+    agent_archived: bool = False
+    """Its agent was archived after this attempt; a later one brings the agent back."""
 
     @property
     def is_active(self) -> bool:
@@ -145,6 +147,16 @@ class Task:
     def has_deleted(self, agent_id: str) -> bool:
         """The agent does not exist any more, or is about to be deleted."""
         return any(attempt.agent_deletion for attempt in self.attempts if attempt.agent_id == agent_id)
+
+    @property
+    def left_agents(self) -> list[Attempt]:
+        """The newest attempt of each agent that the task has no use for: none before it has ended, for until then it
+        may go on with any of them. Who asks for one to go on afterwards sets the task going again."""
+        if not self.status.is_terminal:
+            return []
+        known = {attempt.agent_id for attempt in self.attempts if attempt.has_had_agent}
+        newest = {attempt.agent_id: attempt for attempt in self.attempts if attempt.agent_id in known}
+        return [attempt for agent_id, attempt in newest.items() if agent_id and not self.has_deleted(agent_id)]
 
     @property
     def cost(self) -> float:

@@ -162,6 +162,14 @@ def delete_agent(task: str, number: int = 1) -> cmd.DeleteAgent:
     return cmd.DeleteAgent(attempt_id=attempt_id(task, number))
 
 
+def discard(task: str, number: int = 1) -> cmd.DiscardAgent:
+    return cmd.DiscardAgent(attempt_id=attempt_id(task, number))
+
+
+def agent_is_archived(task: str, number: int = 1) -> cmd.RecordAgentArchived:
+    return cmd.RecordAgentArchived(attempt_id=attempt_id(task, number))
+
+
 def agent_is_deleted(task: str, number: int = 1) -> cmd.RecordAgentDeleted:
     return cmd.RecordAgentDeleted(attempt_id=attempt_id(task, number))
 

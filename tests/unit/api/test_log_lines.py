@@ -220,6 +220,7 @@ SAID: list[tuple[OrchestrationEvent, str, str]] = [
         "Task a: agent bc-1 is to be deleted, asked for by ann",
     ),
     (ev.AgentDeleted(**OF_A, agent_id="bc-1"), "info", "Task a: agent bc-1 is deleted"),
+    (ev.AgentArchived(**OF_A, agent_id="bc-1"), "info", "Task a: agent bc-1 is archived"),
 ]
 
 

@@ -22,13 +22,15 @@ from shared.messages import Ticket
 from tests.unit.dispatcher.scripted import (
     ARCHIVED,
     BUSY,
+    GONE,
+    NO_KEY,
     NO_MONEY,
     THROTTLED,
     UNANSWERED,
     UNAVAILABLE,
     snapshot,
 )
-from tests.unit.dispatcher.world import SETTLE, World, make_task, world
+from tests.unit.dispatcher.world import SETTLE, START, World, make_task, world
 
 VERSIONS: list[ApiVersion] = ["v0", "v1"]
 both = pytest.mark.parametrize("version", VERSIONS)
@@ -188,6 +190,52 @@ async def test_a_busy_agent_is_not_asked_all_the_time() -> None:
         assert w.clock.now() - began > timedelta(minutes=30)
 
 
+async def told_more(w: World) -> str:
+    """The user told the agent more, whose task had ended; it was archived in between."""
+    await w.create()
+    await w.launch()
+    first = await end(w, AgentStatus.FINISHED)
+    assert first.agent_id is not None
+    await w.provider.archive(first.agent_id)
+    await w.do(FollowUp(attempt_id=first.attempt_id, prompt="More"))
+    return first.agent_id
+
+
+async def test_an_archived_agent_is_brought_back_before_it_goes_on() -> None:
+    async with world("v1") as w:
+        agent_id = await told_more(w)
+        await w.launch()
+        assert w.provider.unarchives == [agent_id]
+        assert [told for told, _ in w.provider.told] == [agent_id]
+        assert (await w.attempt()).phase is Phase.CREATED
+        assert w.waits == []
+
+
+@pytest.mark.parametrize("error", [UNANSWERED, THROTTLED, UNAVAILABLE])
+async def test_an_agent_that_cannot_be_brought_back_yet_is_not_given_up(error: ProviderError) -> None:
+    """Whether the agent was brought back is not known, but it is known that it was told nothing."""
+    async with world("v1") as w:
+        agent_id = await told_more(w)
+        w.provider.on_unarchive = [error, error]
+        await w.launch()
+        assert w.provider.unarchives == [agent_id] * 3
+        assert [told for told, _ in w.provider.told] == [agent_id]
+        assert w.clock.now() - START < timedelta(minutes=1)
+        assert w.provider.looked_for == []
+
+
+@pytest.mark.parametrize("error", [GONE, NO_KEY])
+async def test_an_agent_that_may_not_be_brought_back_is_gone(error: ProviderError) -> None:
+    async with world("v1") as w:
+        await told_more(w)
+        w.provider.on_unarchive = [error]
+        await w.launch()
+        task = await w.task()
+        assert task.failure is not None
+        assert task.failure.code == "AGENT_GONE"
+        assert w.provider.told == []
+
+
 @both
 @pytest.mark.parametrize("reason", ["archived", "deleted"])
 async def test_an_agent_that_cannot_go_on_makes_room_for_a_new_one_at_no_cost(version: ApiVersion, reason: str) -> None:
@@ -195,6 +243,7 @@ async def test_an_agent_that_cannot_go_on_makes_room_for_a_new_one_at_no_cost(ve
         second = await resumed(w)
         if reason == "archived":
             w.provider.before_follow_up = [ARCHIVED]
+            w.provider.on_unarchive = [GONE]
         else:
             w.provider.agents.clear()
         await w.launch()
@@ -415,6 +464,7 @@ async def test_a_crash_at_any_point_never_tells_an_agent_twice(
         async with world(version) as w:
             await resumed(w)
             w.provider.before_follow_up = list(answers)
+            w.provider.on_unarchive = [GONE] * 3
             ticket = await w.ticket()
             died = await launch_and_die(w, ticket, point)
             await w.launch(ticket)
@@ -430,6 +480,21 @@ async def test_a_crash_at_any_point_never_tells_an_agent_twice(
                 assert answers == [ARCHIVED]
                 assert await w.holders() == []
             assert (await w.task()).retry_count == 0
+            if not died:
+                assert point > 8, "it was meant to be killed at many points"
+                return
+    raise AssertionError("it never got through")
+
+
+async def test_a_crash_while_an_archived_agent_is_brought_back_loses_nothing() -> None:
+    for point in range(1, 200):
+        async with world("v1") as w:
+            await told_more(w)
+            ticket = await w.ticket()
+            died = await launch_and_die(w, ticket, point)
+            await w.launch(ticket)
+            assert len(w.provider.told) == 1
+            assert (await w.attempt()).phase is Phase.CREATED
             if not died:
                 assert point > 8, "it was meant to be killed at many points"
                 return

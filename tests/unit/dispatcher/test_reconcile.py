@@ -17,11 +17,14 @@ from shared.cursor.provider import ApiVersion
 from shared.domain.commands import (
     CancelOrchestration,
     DeleteAgent,
+    FollowUp,
     ObserveAgent,
     PauseOrchestration,
     ResumeOrchestration,
 )
+from shared.domain.errors import Refusal
 from shared.domain.events import AgentStatus, TaskStatus
+from shared.domain.plan import ArchiveAgent, Cleanup
 from shared.domain.state import Phase
 from shared.envelope import encode
 from shared.jetstream.consumer import Later, Poison
@@ -60,9 +63,11 @@ class Dispatcher:
     publisher: OnePerSubject
     timers: MemoryTimers
 
+    cleanup: Cleanup = "keep"
+
     def reconciler(self) -> Reconciler:
         handler = CommandHandler(self.w.log, self.w.clock, self.w.ids)
-        return Reconciler(handler, self.publisher, self.timers, self.w.slots, self.w.provider)
+        return Reconciler(handler, self.publisher, self.timers, self.w.slots, self.w.provider, self.cleanup)
 
     async def take_all(self, reconciler: Reconciler) -> None:
         """Every commit of the log, from the first."""
@@ -89,9 +94,9 @@ class Dispatcher:
 
 
 @asynccontextmanager
-async def dispatcher(version: ApiVersion = "v1") -> AsyncIterator[Dispatcher]:
+async def dispatcher(version: ApiVersion = "v1", cleanup: Cleanup = "keep") -> AsyncIterator[Dispatcher]:
     async with world(version) as w:
-        yield Dispatcher(w, OnePerSubject(), MemoryTimers())
+        yield Dispatcher(w, OnePerSubject(), MemoryTimers(), cleanup)
 
 
 async def test_a_queued_attempt_has_one_ticket_at_its_priority_also_after_the_memory_is_lost() -> None:
@@ -326,6 +331,100 @@ async def test_a_delete_that_is_refused_for_good_is_not_tried_for_ever() -> None
         await d.take_all(reconciler)
         assert len(d.w.provider.deletes) == 1
         assert (await d.w.attempt()).agent_deletion == "REQUESTED"
+
+
+async def finished(d: Dispatcher) -> str:
+    """The agent of a task that has ended."""
+    await d.w.create()
+    await d.w.launch()
+    await d.observe("a", AgentStatus.FINISHED)
+    agent_id = (await d.w.attempt()).agent_id
+    assert agent_id is not None
+    return agent_id
+
+
+async def test_agents_are_kept_where_nothing_else_is_asked_for() -> None:
+    async with dispatcher() as d:
+        await finished(d)
+        await d.take_all(d.reconciler())
+        assert (d.w.provider.archives, d.w.provider.deletes) == ([], [])
+
+
+async def test_an_agent_is_archived_once_when_its_task_has_ended_whoever_looks_again() -> None:
+    async with dispatcher(cleanup="archive") as d:
+        agent_id = await finished(d)
+        reconciler = d.reconciler()
+        await d.take_all(reconciler)
+        await d.take_all(reconciler)
+        await d.take_all(d.reconciler())
+        assert d.w.provider.archives == [agent_id]
+        assert (await d.w.attempt()).agent_archived
+        assert [event.type for event in await d.w.events()].count("agent.archived") == 1
+
+
+@pytest.mark.parametrize("version", ["v0", "v1"])
+async def test_an_agent_is_deleted_once_when_its_task_has_ended_and_is_not_told_more_then(version: ApiVersion) -> None:
+    async with dispatcher(version, cleanup="delete") as d:
+        agent_id = await finished(d)
+        reconciler = d.reconciler()
+        await d.take_all(reconciler)
+        await d.take_all(reconciler)
+        await d.take_all(d.reconciler())
+        assert d.w.provider.deletes == [agent_id]
+        assert (await d.w.attempt()).agent_deletion == "DONE"
+        with pytest.raises(Refusal, match="deleted"):
+            await d.w.do(FollowUp(attempt_id=(await d.w.attempt()).attempt_id, prompt="More"))
+
+
+@pytest.mark.parametrize("error", [UNAVAILABLE, UNANSWERED])
+async def test_an_archive_that_fails_is_tried_again_and_holds_nothing_else_up(error: ProviderError) -> None:
+    async with dispatcher(cleanup="archive") as d:
+        await finished(d)
+        [*_, last] = await MemoryEventLog.read(d.w.log, TEAM, ORCHESTRATION)
+        d.w.provider.on_archive = [error]
+        reconciler = d.reconciler()
+        with pytest.raises(Later) as later:
+            await reconciler.on_commit(delivery(encode(last.commit), sequence=last.sequence))
+        assert later.value.delay_seconds >= 1
+        assert await d.w.holders() == []
+        await reconciler.on_commit(delivery(encode(last.commit), sequence=last.sequence, deliveries=2))
+        assert (await d.w.attempt()).agent_archived
+
+
+async def test_an_archive_that_is_refused_for_good_is_not_tried_for_ever() -> None:
+    async with dispatcher(cleanup="archive") as d:
+        await finished(d)
+        d.w.provider.on_archive = [NO_KEY] * 10
+        reconciler = d.reconciler()
+        await d.take_all(reconciler)
+        await d.take_all(reconciler)
+        assert len(d.w.provider.archives) == 1
+        assert not (await d.w.attempt()).agent_archived
+
+
+async def test_a_commit_that_is_read_late_archives_no_agent_that_goes_on_since() -> None:
+    async with dispatcher(cleanup="archive") as d:
+        await finished(d)
+        ended = await d.w.state()
+        await d.w.do(FollowUp(attempt_id=(await d.w.attempt()).attempt_id, prompt="More"))
+        await d.reconciler().reconcile(ended)
+        assert d.w.provider.archives == []
+
+
+async def test_archives_that_take_long_leave_workers_for_what_is_urgent() -> None:
+    async with dispatcher(cleanup="archive") as d:
+        await finished(d)
+        state, attempt = await d.w.state(), await d.w.attempt()
+        reconciler = d.reconciler()
+        action = ArchiveAgent(attempt.attempt_id, attempt.agent_id or "")
+        reconciler._under_way.update((f"other-{number}", action) for number in range(8))  # as if eight were asked for
+        with pytest.raises(ProviderError) as caught:
+            await reconciler.reconcile(state)
+        assert caught.value.retryable
+        assert d.w.provider.archives == []
+        reconciler._under_way.clear()
+        await reconciler.reconcile(state)
+        assert d.w.provider.archives == [attempt.agent_id]
 
 
 async def test_what_leaves_the_plan_and_comes_back_is_done_again() -> None:

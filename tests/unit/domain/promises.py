@@ -8,7 +8,20 @@ from shared.domain import commands as cmd
 from shared.domain import events as ev
 from shared.domain.commands import AnyCommand
 from shared.domain.events import OrchestrationEvent, OrchestrationStatus, TaskStatus
-from shared.domain.plan import CreateRun, DeleteAgent, FreeSlot, KeepSchedule, Launch, StopAgent, WakeAt, Watch, plan
+from shared.domain.plan import (
+    ArchiveAgent,
+    Cleanup,
+    CreateRun,
+    DeleteAgent,
+    DiscardAgent,
+    FreeSlot,
+    KeepSchedule,
+    Launch,
+    StopAgent,
+    WakeAt,
+    Watch,
+    plan,
+)
 from shared.domain.prompt import build_prompt
 from shared.domain.readiness import LOST, SATISFIED, due_times, waiting_for
 from shared.domain.state import Attempt, Orchestration, Phase, Task, statistics_of
@@ -23,6 +36,7 @@ AFTER_THE_END = (
     ev.TaskUpdated,
     ev.AgentDeleteRequested,
     ev.AgentDeleted,
+    ev.AgentArchived,
 )
 ENDS_OF_ATTEMPTS = (
     ev.AttemptFailed,
@@ -50,6 +64,10 @@ def keeps_its_promises(before: Orchestration, event: OrchestrationEvent, command
             _has_met_dependencies(before, before.tasks[event.task_id])
         case ev.AttemptModelDropped():
             assert not before.spec.strict_model, "the user insisted on the model"
+        case ev.AgentArchived():
+            task = before.tasks[event.task_id]
+            assert task.status.is_terminal, "archived while its task may go on with it"
+            assert not task.has_deleted(event.agent_id)
         case ev.OrchestrationReopened():
             assert before.status.is_terminal
             assert isinstance(command, REOPENING)
@@ -231,6 +249,23 @@ def plans_for_each_phase(state: Orchestration) -> None:
             place = list(state.tasks).index(task.task_id) + 1
             first = build_prompt(state, task, current).splitlines()[0]
             assert first == f"Task {place} of {len(state.tasks)}: {task.spec.title}"
+
+
+def puts_away_what_is_left(state: Orchestration) -> None:
+    """Each agent of a task that has ended once, and none of a task that may go on."""
+    ways: tuple[Cleanup, ...] = ("archive", "delete")
+    for cleanup in ways:
+        planned = [action for action in plan(state, cleanup) if isinstance(action, ArchiveAgent | DiscardAgent)]
+        left: list[tuple[str, str | None]] = []
+        for action in planned:
+            found = state.find_attempt(action.attempt_id)
+            assert found is not None
+            task, attempt = found
+            assert task.status.is_terminal
+            assert task.current is None
+            assert not task.has_deleted(attempt.agent_id or "")
+            left.append((task.task_id, attempt.agent_id))
+        assert len(set(left)) == len(left), "one agent twice"
 
 
 def _wanted(attempt: Attempt) -> set[type]:

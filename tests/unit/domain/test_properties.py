@@ -45,6 +45,7 @@ from tests.unit.domain.promises import (
     keeps_its_promises,
     keeps_its_statuses,
     plans_for_each_phase,
+    puts_away_what_is_left,
 )
 
 CAUSE = Cause("command", "correlation", "ann")
@@ -228,6 +229,15 @@ class Life(RuleBasedStateMachine):
         if is_gone:
             self.do(cmd.RecordAgentDeleted(attempt_id=attempt_id))
 
+    @precondition(lambda self: any(attempt.has_had_agent for attempt in self.attempts()))
+    @rule(data=st.data(), is_archived=st.booleans())
+    def an_agent_is_put_away(self, data: st.DataObject, is_archived: bool) -> None:
+        attempt_id = self.attempt_with_agent(data).attempt_id
+        if is_archived:
+            self.do(cmd.RecordAgentArchived(attempt_id=attempt_id))
+        else:
+            self.do(cmd.DiscardAgent(attempt_id=attempt_id))
+
     # What the services may see and do
 
     @rule(minutes=st.sampled_from([0, 0.5, 1, 3, 10, 130]))
@@ -330,6 +340,7 @@ class Life(RuleBasedStateMachine):
         keeps_its_counts(self.state, self.now)
         is_never_stuck(self.state)
         plans_for_each_phase(self.state)
+        puts_away_what_is_left(self.state)
         assert self.state.version == len(self.log)
         assert self.reread == self.state, "written and read again, it is another"
 

@@ -26,6 +26,7 @@ HIDDEN = {
     "attempt.stopped",
     "attempt.failed",
     "agent.delete_requested",
+    "agent.archived",
 }
 
 

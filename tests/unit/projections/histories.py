@@ -138,7 +138,7 @@ def steered(orchestration: str, *, team: str = TEAM, start: datetime = START) ->
         ),
         (ev.OrchestrationCancelRequested(), *given_up(two, added), was_cancelled()),
         (agent_delete_requested(one, 1),),
-        (agent_deleted(one, 1),),
+        (agent_deleted(one, 1), ev.AgentArchived(task_id=two, attempt_id=f"{two}-a1", agent_id=f"bc-{two}-a1")),
     ]
     return commits(orchestration, steps, team=team, start=start)
 
