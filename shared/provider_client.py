@@ -1,5 +1,6 @@
 """Makes the provider client of a service: its settings, the shared rate limit, and metrics of every call."""
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -18,18 +19,21 @@ _REPOSITORIES = Rate(0.5)
 """The provider's own limit, which it publishes: once a minute, and thirty times an hour."""
 
 
+def rates(settings: ProviderSettings) -> dict[str, Rate]:
+    """What the limit allows of each kind of call."""
+    return {
+        "create": Rate(settings.create_rate_per_minute),
+        "get": Rate(settings.get_rate_per_minute),
+        "list": Rate(settings.list_rate_per_minute),
+        "repositories": _REPOSITORIES,
+        # Opening a stream is a get as well: streams that break must leave the greater part to the polls.
+        "stream": Rate(math.ceil(settings.get_rate_per_minute / 4)),
+    }
+
+
 def make_limiter(settings: ProviderSettings, nc: Client, clock: Clock) -> SharedRateLimiter:
     """The limit of calls that all processes share."""
-    return SharedRateLimiter(
-        JetStreamKeyValue(nc, LIMITS, budget=5.0),
-        clock,
-        {
-            "create": Rate(settings.create_rate_per_minute),
-            "get": Rate(settings.get_rate_per_minute),
-            "list": Rate(settings.list_rate_per_minute),
-            "repositories": _REPOSITORIES,
-        },
-    )
+    return SharedRateLimiter(JetStreamKeyValue(nc, LIMITS, budget=5.0), clock, rates(settings))
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from services.monitor.claims import BrokerClaims
 from services.monitor.observer import Observer
 from services.monitor.old_ends import OldEnds
 from services.monitor.receipts import Receipts
@@ -17,7 +18,7 @@ from shared.jetstream.pull import make_broker
 from shared.jetstream.topology import MONITOR_RECEIPTS, MONITOR_WATCH
 from shared.observability.metrics import ConsumerMetrics
 from shared.process import Runtime, run
-from shared.provider_client import open_provider
+from shared.provider_client import make_limiter, open_provider
 from shared.system import RandomIds, SystemClock
 
 _WORKERS = 64
@@ -30,9 +31,10 @@ async def build(settings: MonitorSettings, runtime: Runtime) -> AsyncIterator[No
     """The running monitor."""
     clock, ids, nc = SystemClock(), RandomIds(), runtime.nc
     handler = CommandHandler(JetStreamEventLog(nc), clock, ids, policy=settings.retry_policy)
-    async with open_provider(settings, nc, clock) as provider:
+    limiter = make_limiter(settings, nc, clock)
+    async with open_provider(settings, nc, clock, limiter) as provider:
         observer = Observer(handler, provider, clock, ids, OldEnds(provider, clock, settings.follow_up_grace))
-        streams = Streams(provider, observer)
+        streams = Streams(provider, observer, BrokerClaims(nc), permission=lambda: limiter.acquire("stream"))
         watch = Watch(observer, streams, clock, settings.poll_policy)
         broker = make_broker(settings.nats_url, "monitor", grace=settings.stop_seconds)
         metrics = ConsumerMetrics()

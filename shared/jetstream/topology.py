@@ -266,6 +266,11 @@ def public_subject(team: str, event_type: str) -> str:
     return _subject("orchestrations", team, *event_type.split("."))
 
 
+def claim_subject(attempt: str) -> str:
+    """Where the process that follows the stream of an attempt's agent answers; of no stream."""
+    return _subject("monitor", "follows", attempt)
+
+
 def dead_subject(stream: str, consumer: str) -> str:
     return _subject("dead", stream, consumer)
 

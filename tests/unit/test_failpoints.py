@@ -21,18 +21,20 @@ _SHARED = Path(next(iter(shared.__path__)))
 
 _HANDLERS = [
     *sorted(_SERVICES.glob("dispatcher/*.py")),
-    *sorted(_SERVICES.glob("monitor/*.py")),
+    *sorted(set(_SERVICES.glob("monitor/*.py")) - {_SERVICES / "monitor/claims.py"}),
     *(_SERVICES / "notifier" / name for name in ("publish.py", "deliveries.py", "history.py", "channels/webhook.py")),
     *(_SHARED / name for name in ("command_handler.py", "rate_limit.py")),
 ]
 _ADAPTERS = [
     *(_SHARED / "jetstream" / name for name in ("event_log.py", "publish.py", "kv.py", "timers.py", "replies.py")),
     *(_SERVICES / "notifier" / name for name in ("records.py", "outbound.py")),
+    _SERVICES / "monitor/claims.py",
 ]
 # What is awaited here waits for this process alone: a clock, a lock, a task of its own.
 _WITHIN = {"sleep", "_sleep", "wait", "changed", "lock", "setdefault", "_listening", "take", "gather", "aclosing"}
-# Handed over under another name: `SharedRateLimiter.wait`, `Reconciler.keep_followed`, `Provider.stream`.
-_GIVEN = {"create_wait", "follow", "events"}
+# Handed over under another name: `SharedRateLimiter.wait` and `.acquire`, `Reconciler.keep_followed`,
+# `Provider.stream`, `BrokerClaims._claim`.
+_GIVEN = {"create_wait", "permission", "follow", "events", "held"}
 # Each of these is told from the provider's client, whose every request has failpoints.
 _AT_PROVIDER = {name for name in vars(Provider) if not name.startswith("_")}
 

@@ -4,12 +4,15 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pydantic import SecretStr
 
 from shared.cursor.errors import ProviderError
 from shared.jetstream.errors import PublishRefusedError, PublishUnavailableError
 from shared.jetstream.kv import Entry
 from shared.memory import ManualClock, MemoryKeyValue
+from shared.provider_client import rates
 from shared.rate_limit import Rate, SharedRateLimiter
+from shared.settings import ProviderSettings
 
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -223,3 +226,10 @@ async def test_a_wait_is_foreseen_without_taking_a_share() -> None:
     assert await limiter.wait("create") == pytest.approx(60)
     here.clock.advance(timedelta(seconds=61))
     assert await limiter.wait("create") == 0
+
+
+@pytest.mark.parametrize(("gets", "streams"), [(100, 25), (10, 3), (1, 1), (0, 0)])
+def test_streams_are_opened_by_a_part_of_what_may_be_read(gets: int, streams: int) -> None:
+    settings = ProviderSettings(nats_url="n", cursor_api_key=SecretStr("k"), get_rate_per_minute=gets)
+    assert rates(settings)["get"] == Rate(gets)
+    assert rates(settings)["stream"] == Rate(streams)

@@ -15,7 +15,7 @@ _DESCRIPTIONS: Final = {
     413: "The body is too large.",
     415: "The body is not `application/json`.",
     422: "The `Idempotency-Key` was used for another request within the last 24 hours; nothing was done.",
-    429: "Too many requests with this key, or too many wrong keys from this address; wait `Retry-After` seconds.",
+    429: "Too many requests with this key, or too many wrong keys or webhooks from this address; wait `Retry-After`.",
     500: "Something went wrong on our side.",
     502: "The provider of the agents did not answer, or refused to.",
     503: "The database or the message broker is away; try again after `Retry-After` seconds.",

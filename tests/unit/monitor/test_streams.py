@@ -1,7 +1,9 @@
 """Streams make an end seen at once, and prove nothing by themselves."""
 
 import asyncio
-from collections.abc import Iterator
+import random
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -11,7 +13,7 @@ from shared.cursor.errors import ProviderError
 from shared.cursor.provider import StreamEvent
 from shared.domain.events import AgentStatus, AgentStatusChanged, TaskStatus
 from tests.support.eventually import eventually
-from tests.unit.dispatcher.scripted import UNAVAILABLE
+from tests.unit.dispatcher.scripted import THROTTLED, UNAVAILABLE, snapshot
 from tests.unit.monitor.follower import Monitor, monitor
 
 
@@ -66,6 +68,16 @@ async def test_the_end_of_a_run_is_seen_by_its_stream_and_read_from_the_provider
         assert sources == ["stream"]
 
 
+@pytest.mark.parametrize("word", ["FINISHED", "ERROR", "CANCELLED", "EXPIRED"])
+async def test_a_stream_that_begins_with_the_end_of_the_run_is_as_good(word: str) -> None:
+    async with monitor() as m:
+        m.show(AgentStatus.FINISHED)
+        m.provider.streams = [[StreamEvent(None, "status", {"runId": "run-1", "status": word})]]
+        await follow(m)
+        await eventually(lambda: not m.streams._open)
+        assert (await m.task()).status is TaskStatus.COMPLETED
+
+
 async def test_a_dead_stream_proves_nothing_and_is_opened_again_after_the_last_event(sleeps: Sleeps) -> None:
     async with monitor() as m:
         m.show(AgentStatus.RUNNING)
@@ -80,16 +92,30 @@ async def test_a_dead_stream_proves_nothing_and_is_opened_again_after_the_last_e
         await eventually(lambda: len(sleeps.seconds) == 4)
         assert m.provider.resumed_after == [None, "2", "2", "2"]
         assert (await m.task()).status is TaskStatus.PROCESSING
+        assert m.provider.reads == []  # which would cost a call each time
 
 
-async def test_an_end_that_the_provider_does_not_confirm_is_none(sleeps: Sleeps) -> None:
+async def test_an_end_that_the_provider_does_not_confirm_is_none_and_left_to_the_polls(sleeps: Sleeps) -> None:
     async with monitor() as m:
         m.show(AgentStatus.RUNNING)
-        sleeps.most = 3
-        m.provider.streams = [[event("result", "9"), event("done", "9")]] * 3
+        m.provider.streams = [[event("result", "9"), event("done", "9")]]
         await follow(m)
-        await eventually(lambda: len(sleeps.seconds) == 3)
+        await eventually(lambda: not m.streams._open)
+        assert len(m.provider.reads) == 5
+        assert sleeps.seconds == [0.5, 1.0, 2.0, 4.0]
         assert (await m.task()).status is TaskStatus.PROCESSING
+        await m.poll()
+        assert m.provider.resumed_after == [None]  # there is nothing more to hear
+
+
+async def test_an_end_is_looked_for_again_where_the_provider_shows_it_late_or_does_not_answer(sleeps: Sleeps) -> None:
+    async with monitor() as m:
+        m.provider.gets = [snapshot(status=AgentStatus.RUNNING), THROTTLED, snapshot(status=AgentStatus.FINISHED)]
+        m.provider.streams = [[event("done", "9")]]
+        await follow(m)
+        await eventually(lambda: not m.streams._open)
+        assert sleeps.seconds == [0.5, 7.0]
+        assert (await m.task()).status is TaskStatus.COMPLETED
 
 
 @pytest.mark.parametrize(
@@ -100,10 +126,10 @@ async def test_an_end_that_the_provider_does_not_confirm_is_none(sleeps: Sleeps)
         [STATUS],
         [STATUS, event("heartbeat")],
         [STATUS, ProviderError("stream_unavailable", "warming up", retryable=True)],
-        [STATUS, event("done", "7")],
+        [STATUS, event("assistant", "7")],
     ],
 )
-async def test_a_stream_that_brings_nothing_new_is_opened_ever_more_rarely(
+async def test_a_stream_that_does_not_stay_open_is_opened_ever_more_rarely(
     sleeps: Sleeps, stream: list[StreamEvent | ProviderError]
 ) -> None:
     async with monitor() as m:
@@ -112,27 +138,76 @@ async def test_a_stream_that_brings_nothing_new_is_opened_ever_more_rarely(
         m.provider.streams = [list(stream) for _ in range(12)]
         await follow(m)
         await eventually(lambda: len(sleeps.seconds) == 12)
-        assert sleeps.seconds[0] == 0.5
-        assert sleeps.seconds[-1] == 30.0
-        assert sum(sleeps.seconds) > 100
+        assert 0.25 <= sleeps.seconds[0] < 0.5
+        assert 15 <= sleeps.seconds[-1] < 30
+        assert sum(sleeps.seconds) > 75  # so that an hour of it is two or three calls a minute
+        assert m.provider.reads == []
 
 
-async def test_a_stream_that_brings_something_new_is_opened_again_soon(sleeps: Sleeps) -> None:
+async def test_a_stream_that_was_open_for_long_is_opened_again_soon(sleeps: Sleeps) -> None:
     async with monitor() as m:
-        m.show(AgentStatus.RUNNING)
         sleeps.most = 8
-        m.provider.streams = []
-        for _ in range(6):
-            m.provider.streams.append([UNAVAILABLE])
-        m.provider.streams += [[event("assistant", "1")], []]
+        seconds = 0.0
+        m.streams.now = lambda: seconds
+
+        async def half_a_minute() -> None:
+            nonlocal seconds
+            seconds += 30
+
+        m.provider.streams = [[UNAVAILABLE] for _ in range(6)]
+        m.provider.streams += [[event("assistant", "1"), half_a_minute], []]
         await follow(m)
         await eventually(lambda: len(sleeps.seconds) == 8)
-        assert sleeps.seconds[5] > 10
-        assert sleeps.seconds[6] == 0.5
+        assert sleeps.seconds[5] >= 8
+        assert sleeps.seconds[6] < 0.5
+        assert 0.5 <= sleeps.seconds[7] < 1
 
 
-@pytest.mark.parametrize("code", ["stream_expired", "agent_not_found", "run_not_found"])
-async def test_a_stream_that_is_gone_is_left_to_the_polls(code: str) -> None:
+async def test_a_stream_that_has_to_wait_is_not_opened_earlier(sleeps: Sleeps) -> None:
+    async with monitor() as m:
+        sleeps.most = 2
+        refusals = [THROTTLED, None]
+
+        async def permission() -> None:
+            if (refusal := refusals.pop(0)) is not None:
+                raise refusal
+
+        m.streams.permission = permission
+        m.provider.streams = [[THROTTLED]]
+        await follow(m)
+        await eventually(lambda: len(sleeps.seconds) == 2)
+        assert 7.25 <= sleeps.seconds[0] < 7.5
+        assert 7.5 <= sleeps.seconds[1] < 8
+        assert m.provider.resumed_after == [None]
+
+
+async def test_streams_that_broke_together_do_not_come_back_together(sleeps: Sleeps) -> None:
+    pauses = set()
+    for seed in range(20):
+        async with monitor() as m:
+            m.streams.chance = random.Random(seed)
+            sleeps.seconds, sleeps.most = [], 1
+            m.provider.streams = [[UNAVAILABLE]]
+            await follow(m)
+            await eventually(lambda: sleeps.seconds)
+            pauses.add(sleeps.seconds[0])
+    assert len(pauses) == 20
+
+
+async def test_a_stream_that_has_expired_is_not_opened_again_and_the_run_is_read_instead() -> None:
+    async with monitor() as m:
+        m.provider.streams = [[ProviderError("stream_expired", "gone", status=410)]]
+        m.show(AgentStatus.RUNNING)
+        await follow(m)
+        await eventually(lambda: not m.streams._open)
+        assert len(m.provider.reads) == 1
+        assert (await m.task()).status is TaskStatus.PROCESSING
+        await m.poll()
+        assert m.provider.resumed_after == [None]
+
+
+@pytest.mark.parametrize("code", ["agent_not_found", "run_not_found"])
+async def test_a_stream_of_a_run_that_is_gone_is_left_to_the_polls(code: str) -> None:
     async with monitor() as m:
         m.provider.streams = [[ProviderError(code, "gone")]]
         await follow(m)
@@ -169,6 +244,41 @@ async def test_a_run_is_followed_once() -> None:
         assert m.provider.resumed_after == [None]
 
 
+class Claimed:
+    """`Claims` by which another process follows every stream, until it leaves."""
+
+    def __init__(self) -> None:
+        self.by_another = True
+        self.asked: list[str] = []
+
+    @asynccontextmanager
+    async def held(self, attempt_id: str) -> AsyncIterator[bool]:
+        self.asked.append(attempt_id)
+        yield not self.by_another
+
+
+async def test_a_run_that_another_process_follows_is_left_to_it_until_that_is_gone() -> None:
+    async with monitor() as m:
+        m.show(AgentStatus.RUNNING)
+        m.streams.claims = claims = Claimed()
+        for deliveries in (1, 2, 3):
+            await m.poll(deliveries=deliveries)
+            await eventually(lambda: not m.streams._open)
+        assert claims.asked == [(await m.attempt()).attempt_id] * 3
+        assert m.provider.resumed_after == []
+        claims.by_another = False
+        await m.poll(deliveries=4)
+        await eventually(lambda: m.provider.resumed_after == [None])
+
+
+async def test_what_is_over_is_remembered_for_so_many_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams_module, "_MOST_OVER", 10)
+    async with monitor() as m:
+        for number in range(50):
+            m.streams.note_over(f"attempt-{number}")
+        assert list(m.streams._over) == [f"attempt-{number}" for number in range(40, 50)]
+
+
 async def test_no_more_streams_than_the_limit_are_open() -> None:
     async with monitor() as m:
         few = Streams(m.provider, m.observer, limit=0)
@@ -196,7 +306,7 @@ async def test_every_stream_is_closed_on_stop() -> None:
 async def test_a_poll_opens_the_stream_and_opens_it_again_when_it_broke_for_good() -> None:
     async with monitor() as m:
         m.show(AgentStatus.RUNNING)
-        m.provider.streams = [[ProviderError("stream_expired", "gone", status=410)]]
+        m.provider.streams = [[ProviderError("run_not_found", "not there yet", status=404)]]
         assert await m.poll(deliveries=1) is not None
         await eventually(lambda: not m.streams._open)
         assert await m.poll(deliveries=2) is not None

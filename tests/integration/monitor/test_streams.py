@@ -1,0 +1,105 @@
+"""Streams on a real broker and the simulated provider: one to each agent, open from its launch, and told at once."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from deploy.local.nats import NatsServer
+from services.monitor.claims import BrokerClaims
+from shared.domain.events import AgentStatusChanged, OrchestrationStatus
+from shared.jetstream.connection import close, connect
+from tests.integration.dispatcher.system import System, system, task
+from tests.support.eventually import eventually
+
+STREAM = "GET /v1/agents/{id}/runs/{runId}/stream"
+READ = "GET /v1/agents/{id}/runs/{runId}"
+
+
+async def calls(s: System, name: str) -> int:
+    return int((await s.stats())["calls"].get(name, 0))
+
+
+async def test_an_end_is_seen_at_once_without_a_poll(nats: NatsServer) -> None:
+    async with system(nats, monitor={"poll_interval_seconds": 600}, duration_seconds=1) as s:
+        orchestration = await s.submit(task("a"))
+        assert (await s.ended(orchestration)).status is OrchestrationStatus.COMPLETED
+        ends = [e for e in await s.events(orchestration) if isinstance(e, AgentStatusChanged) and e.status.is_terminal]
+        assert [end.source for end in ends] == ["stream"]
+        attempt = (await s.state(orchestration)).tasks["a"].attempts[-1]
+        assert attempt.started_at is not None
+        assert attempt.ended_at is not None
+        # The run takes a second; what is beyond that is mostly the load of the machine.
+        assert attempt.ended_at - attempt.started_at < timedelta(seconds=6)
+        assert await calls(s, STREAM) == 1
+
+
+async def test_an_agent_has_one_stream_however_many_monitors_there_are(nats: NatsServer) -> None:
+    async with system(nats, monitors=3, monitor={"poll_interval_seconds": 0.1}) as s:
+        await s.submit(task("a", marker="[[sim:slow=600]]"))
+
+        async def was_polled_by_all_of_them() -> bool:
+            return await calls(s, READ) >= 20
+
+        await eventually(was_polled_by_all_of_them, timeout=30)
+        assert await calls(s, STREAM) == 1
+
+
+@asynccontextmanager
+async def connection(nats: NatsServer) -> AsyncIterator[Client]:
+    nc = await connect(nats.url, "test", within=10)
+    try:
+        yield nc
+    finally:
+        await close(nc)
+
+
+async def is_free(claim: str, nc: Client) -> bool:
+    async with BrokerClaims(nc).held(claim) as is_ours:
+        return is_ours
+
+
+async def is_claimed(claim: str, nc: Client) -> bool:
+    return not await is_free(claim, nc)
+
+
+async def test_a_claim_is_one_process_s_until_it_gives_it_back(nats: NatsServer) -> None:
+    async with connection(nats) as ours, connection(nats) as theirs:
+        async with BrokerClaims(ours).held("a") as is_ours, BrokerClaims(ours).held("b") as is_ours_too:
+            assert (is_ours, is_ours_too) == (True, True)
+            # What one connection has told the broker is known to another a moment later.
+            await eventually(lambda: is_claimed("b", theirs))
+            for claim in ("a", "b", "a"):
+                assert await is_claimed(claim, theirs)
+            assert await is_free("c", theirs)
+        await eventually(lambda: is_free("a", theirs))
+
+
+async def test_a_claim_goes_with_the_process_that_had_it(nats: NatsServer) -> None:
+    async with connection(nats) as survivor:
+        async with connection(nats) as doomed:
+            held = BrokerClaims(doomed).held("a")
+            assert await held.__aenter__()
+            await eventually(lambda: is_claimed("a", survivor))
+        await eventually(lambda: is_free("a", survivor))
+
+
+async def test_a_claim_of_a_process_that_stands_still_is_none(
+    nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.monitor.claims._ANSWER_SECONDS", 0.05)
+    async with connection(nats) as stuck, connection(nats) as other:
+        asked = []
+
+        async def take_no_notice(message: Msg) -> None:
+            asked.append(message.subject)
+
+        await stuck.subscribe("monitor.follows.a", cb=take_no_notice)
+
+        async def is_free_though_somebody_was_asked() -> bool:
+            return await is_free("a", other) and bool(asked)
+
+        await eventually(is_free_though_somebody_was_asked)
