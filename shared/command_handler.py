@@ -12,6 +12,7 @@ from shared.domain.events import OrchestrationEvent
 from shared.domain.evolve import evolve
 from shared.domain.ids import derive_id
 from shared.domain.orchestration import decide
+from shared.domain.patience import Patience
 from shared.domain.retry import RetryPolicy
 from shared.domain.state import Orchestration
 from shared.envelope import Commit, RecordedEvent, Stored
@@ -86,6 +87,7 @@ class CommandHandler:
         ids: Ids,
         *,
         policy: RetryPolicy | None = None,
+        patience: Patience | None = None,
         chance: random.Random | None = None,
         cache_size: int = 10_000,
     ) -> None:
@@ -93,6 +95,7 @@ class CommandHandler:
         self._clock = clock
         self._ids = ids
         self._policy = policy or RetryPolicy()
+        self._patience = patience or Patience()
         self._chance = chance or random.Random()
         self._cache_size = cache_size
         self._cache: OrderedDict[tuple[str, str], _Aggregate] = OrderedDict()
@@ -142,7 +145,7 @@ class CommandHandler:
         if cause.command_id in aggregate.commands:
             return Decided(aggregate.state, aggregate.commands[cause.command_id], is_repeated=True)
         now = self._clock.now()
-        deciding = Deciding(now=now, jitter=self._chance.random(), policy=self._policy)
+        deciding = Deciding(now, self._chance.random(), self._policy, self._patience)
         try:
             events = decide(aggregate.state, command, deciding)
         except Refusal:

@@ -15,11 +15,13 @@ from shared.domain.errors import HTTP_STATUS, Refusal
 from shared.domain.events import AgentStatus, Failure, OrchestrationSpec, OrchestrationStatus, TaskSpec, TaskStatus
 from shared.domain.evolve import evolve
 from shared.domain.orchestration import decide
+from shared.domain.patience import Patience
 from shared.domain.state import Orchestration
 
 _ID: Final = "orchestration"
 _BEGIN: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _NO_ATTEMPT: Final = "none"
+_IMPATIENT: Final = Patience()
 
 
 class _Story:
@@ -43,10 +45,10 @@ class _Story:
             raise LookupError("nothing has happened yet")
         return self._state
 
-    def do(self, *commands: AnyCommand) -> "_Story":
+    def do(self, *commands: AnyCommand, patience: Patience = _IMPATIENT) -> "_Story":
         for command in commands:
             self._now += timedelta(seconds=1)
-            for event in decide(self._state, command, Deciding(self._now)):
+            for event in decide(self._state, command, Deciding(self._now, patience=patience)):
                 self._state = evolve(self._state, event, self._now)
         return self
 
@@ -62,7 +64,7 @@ class _Story:
             self.launch(task).see(task, AgentStatus.RUNNING)
         return self
 
-    def see(self, task: str, status: AgentStatus) -> "_Story":
+    def see(self, task: str, status: AgentStatus, patience: Patience = _IMPATIENT) -> "_Story":
         attempt = _attempt(self.state, task)
         return self.do(
             cmd.ObserveAgent(
@@ -72,8 +74,15 @@ class _Story:
                 provider_status=status.value,
                 source="poll",
                 run_id="run",
-            )
+            ),
+            patience=patience,
         )
+
+    def see_without_result(self, *tasks: str) -> "_Story":
+        """The tasks' agents have finished, and what they leave is still looked for."""
+        for task in tasks:
+            self.see(task, _FINISHED, Patience(result_grace=timedelta(minutes=1)))
+        return self
 
     def refuse(self, task: str) -> "_Story":
         failure = Failure(code="CURSOR_API_ERROR", message="refused")
@@ -103,7 +112,7 @@ _STOPPED: Final = AgentStatus.STOPPED
 
 def _busy() -> _Story:
     """Under way in parallel, with a task in each state that there is."""
-    first = ["blocked", "waiting", "launching", "working", "retrying", "done"]
+    first = ["blocked", "waiting", "launching", "working", "finished", "retrying", "done"]
     tasks = [*first, "failed", "refused", "lost", "skipped", "stopping"]
     story = _Story(
         tasks,
@@ -112,7 +121,8 @@ def _busy() -> _Story:
         failure_policy="continue",
     )
     story.do(cmd.SkipTask(task_id="skipped"), _ACTIVATE)
-    story.launch("launching", "refused").run("working", "retrying", "done", "failed", "stopping").refuse("refused")
+    story.launch("launching", "refused").run("working", "finished", "retrying", "done", "failed", "stopping")
+    story.refuse("refused").see_without_result("finished")
     story.see("retrying", AgentStatus.FAILED).see("failed", _STOPPED).see("done", _FINISHED)
     return story.do(cmd.StopAttempt(attempt_id=_attempt(story.state, "stopping")))
 
@@ -149,6 +159,7 @@ _ORCHESTRATIONS: Final[Sequence[tuple[str, Make]]] = [
     ("ACTIVE, nothing launched", _single),
     ("ACTIVE, a create without an answer yet", lambda: _single().launch("a")),
     ("ACTIVE, an agent at work", lambda: _single().run("a")),
+    ("ACTIVE, an agent finished, its result looked for", lambda: _single().run("a").see_without_result("a")),
     ("PAUSED, nothing at work", lambda: _single().do(_STOP)),
     ("PAUSED, an agent draining", lambda: _single().run("a").do(_DRAIN)),
     ("PAUSED, an agent being stopped", lambda: _single().run("a").do(_STOP)),
@@ -168,6 +179,7 @@ _BUSY_TASKS: Final = [
     ("PENDING, queued", "waiting"),
     ("PROCESSING, its create without an answer yet", "launching"),
     ("PROCESSING, its agent at work", "working"),
+    ("PROCESSING, its agent finished, its result looked for", "finished"),
     ("PROCESSING, its agent being stopped", "stopping"),
     ("COMPLETED", "done"),
     ("FAILED", "failed"),

@@ -133,6 +133,8 @@ def _attempt_view(attempt: Attempt) -> View:
         "result_branch": attempt.result.branch if attempt.result else None,
         "result_pr_url": attempt.result.pr_url if attempt.result else None,
         "result_summary": attempt.result.summary if attempt.result else None,
+        "result_missing": list(attempt.awaited.missing) if attempt.awaited else [],
+        "result_awaited_until": written(attempt.awaited.until) if attempt.awaited else None,
         "duration": attempt.duration_ms or None,
         "cost": round(attempt.cost, 6),
         "queued_at": written(attempt.queued_at),

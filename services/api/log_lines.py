@@ -32,6 +32,7 @@ _AttemptEvent = (
     | ev.AttemptModelDropped
     | ev.AgentCreated
     | ev.AgentStatusChanged
+    | ev.AttemptResultAwaited
     | ev.AttemptStopRequested
     | ev.AttemptStopped
     | ev.AttemptWithdrawn
@@ -226,6 +227,9 @@ def _of_attempt(event: _AttemptEvent, actor: str, after: Orchestration) -> _Said
             return _Said(f"{attempt} has agent {event.agent_id}{see}")
         case ev.AgentStatusChanged():
             return _agent_status(event)
+        case ev.AttemptResultAwaited():
+            parts = words.parts(event.missing)
+            return _Said(f"{attempt}: its agent has finished, looking for its {parts} until {written(event.until)}")
         case ev.AttemptStopRequested():
             why = words.why_stopped(event.reason, actor)
             return _Said(f"{attempt} is to be stopped: {why}", Level.WARNING)

@@ -1,5 +1,6 @@
 """How the log of an orchestration puts things: reasons, spans, results."""
 
+from collections.abc import Sequence
 from typing import Final, assert_never
 
 from shared.domain import events as ev
@@ -75,6 +76,12 @@ def result(left: ev.TaskResult) -> str:
     """What an agent left behind."""
     parts = [f"branch {left.branch}" if left.branch else "", left.pr_url or "", left.summary or ""]
     return ", ".join([left.outcome, *(part for part in parts if part)])
+
+
+def parts(missing: Sequence[ev.ResultPart]) -> str:
+    """What is missing of a result, as a list in words."""
+    names = [part.replace("_", " ") for part in missing]
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
 def spent(milliseconds: int, dollars: float) -> str:

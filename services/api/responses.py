@@ -42,6 +42,11 @@ class AttemptShape(BaseModel):
     result_branch: str | None = None
     result_pr_url: str | None = None
     result_summary: str | None = None
+    result_missing: list[str] = Field(
+        default_factory=list,
+        description="what is still looked for after its agent has finished: branch, pull_request, summary, usage",
+    )
+    result_awaited_until: str | None = Field(default=None, description="until when it is looked for")
     duration: int | None = Field(description="milliseconds")
     cost: float = Field(description="dollars")
     queued_at: str

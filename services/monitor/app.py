@@ -30,7 +30,8 @@ _WATCH_DELAYS = (1.0, 5.0, 30.0)
 async def build(settings: MonitorSettings, runtime: Runtime) -> AsyncIterator[None]:
     """The running monitor."""
     clock, ids, nc = SystemClock(), RandomIds(), runtime.nc
-    handler = CommandHandler(JetStreamEventLog(nc), clock, ids, policy=settings.retry_policy)
+    log = JetStreamEventLog(nc)
+    handler = CommandHandler(log, clock, ids, policy=settings.retry_policy, patience=settings.patience)
     limiter = make_limiter(settings, nc, clock)
     async with open_provider(settings, nc, clock, limiter) as provider:
         observer = Observer(handler, provider, clock, ids, OldEnds(provider, clock, settings.follow_up_grace))

@@ -11,7 +11,7 @@ from shared.cursor.provider import AgentSnapshot, AgentUsage, Provider
 from shared.domain.commands import AnyCommand, ExpireAttempt, ObserveAgent
 from shared.domain.events import AgentStatus, Source, Usage
 from shared.domain.pricing import estimated_cost
-from shared.domain.state import Attempt, Orchestration, Phase, Task
+from shared.domain.state import Attempt, Orchestration, Phase, Task, milliseconds
 from shared.ports import Clock, Ids
 
 _log = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ class Observer:
 
     async def _observation(self, attempt: Attempt, snapshot: AgentSnapshot, source: Source) -> ObserveAgent:
         ended = snapshot.status.is_terminal
-        usage = await self._usage(snapshot) if ended else None
+        usage, usage_pending = await self._usage(attempt, snapshot) if ended else (None, False)
         return ObserveAgent(
             attempt_id=attempt.attempt_id,
             agent_id=snapshot.agent_id,
@@ -127,15 +127,22 @@ class Observer:
             duration_ms=snapshot.duration_ms,
             cost=self._cost(attempt, snapshot, usage) if ended else None,
             usage=_tokens(usage),
+            usage_pending=usage_pending,
         )
 
-    async def _usage(self, snapshot: AgentSnapshot) -> AgentUsage | None:
-        """A result is worth more than its exact price: without usage the cost is estimated."""
+    async def _usage(self, attempt: Attempt, snapshot: AgentSnapshot) -> tuple[AgentUsage | None, bool]:
+        """What the provider reports, and whether that is still to come.
+
+        A result is worth more than its exact price: without usage the cost is estimated.
+        """
+        if attempt.awaited is not None and attempt.awaited.found.usage is not None:
+            return None, False  # it is known from an earlier look
         try:
-            return await self.provider.usage(snapshot.agent_id, snapshot.run_id)
+            usage = await self.provider.usage(snapshot.agent_id, snapshot.run_id)
         except ProviderError as error:
             _log.warning("No usage for %s, its cost is estimated: %s", snapshot.agent_id, error)
-            return None
+            return None, error.retryable
+        return usage, usage is not None and not usage.total_tokens
 
     def _cost(self, attempt: Attempt, snapshot: AgentSnapshot, usage: AgentUsage | None) -> float:
         if usage is not None and usage.cost:
@@ -143,12 +150,13 @@ class Observer:
         if snapshot.duration_ms is not None:
             return estimated_cost(attempt.model, snapshot.duration_ms)
         started = attempt.started_at or attempt.queued_at
-        return estimated_cost(attempt.model, round((self.clock.now() - started).total_seconds() * 1000))
+        finished = attempt.awaited.since if attempt.awaited else self.clock.now()
+        return estimated_cost(attempt.model, milliseconds(finished - started))
 
     async def _keep_deadline(self, ref: AttemptRef, attempt: Attempt) -> Attempt:
         """Stop what is to be stopped, again at every look until it has."""
         overdue = attempt.deadline_at is not None and attempt.deadline_at <= self.clock.now()
-        if attempt.is_active and overdue and attempt.stop_reason is None:
+        if attempt.is_active and overdue and attempt.awaited is None and attempt.stop_reason is None:
             _log.warning("The attempt is over its time, stopping %s", attempt.agent_id)
             attempt = await self._handle(ref, ExpireAttempt(attempt_id=ref.attempt_id))
         if attempt.phase is Phase.CREATED and attempt.stop_reason is not None and attempt.agent_id:

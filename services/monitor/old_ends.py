@@ -37,7 +37,8 @@ class OldEnds:
             return False
         # The task changes when its agent is known to be continued, and again when a stop is asked for: either way
         # the provider needs a moment until it shows what came of it.
-        if attempt.status is AgentStatus.RUNNING or self.clock.now() - task.updated_at >= self.grace:
+        is_known = attempt.status is AgentStatus.RUNNING or attempt.awaited is not None
+        if is_known or self.clock.now() - task.updated_at >= self.grace:
             return False
         try:
             said = await self.provider.conversation(snapshot.agent_id)

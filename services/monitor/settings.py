@@ -5,6 +5,7 @@ from datetime import timedelta
 from pydantic import Field
 
 from services.monitor.watch import PollPolicy
+from shared.domain.patience import Patience
 from shared.settings import ProviderSettings
 
 
@@ -16,6 +17,13 @@ class MonitorSettings(ProviderSettings):
 
     follow_up_grace_seconds: float = Field(default=15.0, ge=0)
     """How long v0 may go on to show an agent's old end after a follow-up, see `OldEnds`."""
+
+    result_grace_seconds: float = Field(default=60.0, ge=0)
+    """How long branch, pull request, summary and usage are looked for after an agent has finished."""
+
+    @property
+    def patience(self) -> Patience:
+        return Patience(result_grace=timedelta(seconds=self.result_grace_seconds))
 
     @property
     def follow_up_grace(self) -> timedelta:

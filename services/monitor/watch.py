@@ -3,11 +3,12 @@
 import logging
 import random
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from services.monitor.observer import Observer, UnknownAttemptError
 from services.monitor.streams import Streams
 from shared.cursor.errors import ProviderError
+from shared.domain.state import Attempt, AwaitedResult
 from shared.jetstream.consumer import Delivery, Later, Poison
 from shared.jetstream.topology import is_stop_watch
 from shared.messages import LOG_LAG, Watched
@@ -20,6 +21,9 @@ _LAG_PAUSE_SECONDS = 1.0
 # Between two looks at an agent that was told to stop. A stop takes effect within seconds, or it has to be repeated.
 _FIRST_STOP_PAUSE_SECONDS = 2.0
 _LONGEST_STOP_PAUSE_SECONDS = 30.0
+# The first look for what a finished agent has not shown yet comes after this part of the grace.
+_FIRST_PART = 1 / 30
+_SHORTEST_PAUSE_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,13 @@ class PollPolicy:
         return 1 + self.spread * (2 * jitter - 1)
 
 
+def pause_while_awaited(awaited: AwaitedResult, now: datetime) -> float:
+    """Seconds until a finished agent is looked at again: as long as it has been so far, once more at the end."""
+    grace, so_far = awaited.until - awaited.since, now - awaited.since
+    pause = min(max(grace * _FIRST_PART, so_far), awaited.until - now)
+    return max(pause.total_seconds(), _SHORTEST_PAUSE_SECONDS)
+
+
 @dataclass(frozen=True, slots=True)
 class Watch:
     observer: Observer
@@ -63,28 +74,32 @@ class Watch:
             raise Poison(str(exc)) from exc
         with log_context(orchestration=watched.orchestration_id, attempt=watched.attempt_id):
             try:
-                await self._follow(watched, self._pause(watched, delivery), is_first=delivery.deliveries == 1)
+                await self._follow(watched, delivery)
             except UnknownAttemptError as exc:
                 if self.clock.now() - delivery.published_at < LOG_LAG:
                     raise Later(_LAG_PAUSE_SECONDS, "the log does not show the attempt yet") from exc
                 raise Poison(str(exc)) from exc
 
-    def _pause(self, watched: Watched, delivery: Delivery) -> float:
+    async def _follow(self, watched: Watched, delivery: Delivery) -> None:
+        attempt = await self.observer.attempt(watched)
+        if attempt.is_active:
+            self.streams.open(watched, attempt)
+            if delivery.deliveries == 1:
+                # It was created or told to stop a moment ago: the reply was as good as a look.
+                raise Later(self._pause(watched, attempt, delivery), "the agent was asked just now")
+        try:
+            attempt = await self.observer.look(watched, "poll")
+        except ProviderError as error:
+            pause = max(self._pause(watched, attempt, delivery), error.retry_after or 0.0)
+            raise Later(pause, f"could not ask: {error}") from error
+        if attempt.is_active:
+            reason = "the agent's result is awaited" if attempt.awaited else "the agent is running"
+            raise Later(self._pause(watched, attempt, delivery), reason)
+
+    def _pause(self, watched: Watched, attempt: Attempt, delivery: Delivery) -> float:
         now, jitter = self.clock.now(), self.chance.random()
+        if attempt.awaited is not None and now < attempt.awaited.until:
+            return pause_while_awaited(attempt.awaited, now)
         if is_stop_watch(delivery.subject):
             return self.policy.pause_in_stop(now - delivery.published_at, jitter)
         return self.policy.pause(now - watched.since_time, jitter)
-
-    async def _follow(self, watched: Watched, pause: float, *, is_first: bool) -> None:
-        try:
-            attempt = await self.observer.attempt(watched)
-            if attempt.is_active:
-                self.streams.open(watched, attempt)
-                if is_first:
-                    # It was created or told to stop a moment ago: the reply was as good as a look.
-                    raise Later(pause, "the agent was asked just now")
-                attempt = await self.observer.look(watched, "poll")
-        except ProviderError as error:
-            raise Later(max(pause, error.retry_after or 0.0), f"could not ask: {error}") from error
-        if attempt.is_active:
-            raise Later(pause, "the agent is running")

@@ -41,6 +41,7 @@ _Hidden = (
     | ev.AttemptWithdrawn
     | ev.AttemptStarted
     | ev.AttemptModelDropped
+    | ev.AttemptResultAwaited
     | ev.AttemptStopRequested
     | ev.AttemptStopped
     | ev.AttemptFailed

@@ -120,9 +120,9 @@ def _rank(reason: ev.StopReason) -> int:
 
 
 def request_stop(draft: Draft, task: Task, reason: ev.StopReason) -> None:
-    """Stop the agent of the task's attempt, if it may have one."""
+    """Stop the agent of the task's attempt, if it may have one; one that has finished needs no stop."""
     attempt = task.current
-    if attempt is not None and attempt.may_have_agent:
+    if attempt is not None and attempt.may_have_agent and attempt.awaited is None:
         _request_stop(draft, task.task_id, attempt.attempt_id, reason)
 
 

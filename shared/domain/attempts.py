@@ -119,7 +119,7 @@ def observe(draft: Draft, command: cmd.ObserveAgent) -> None:
             )
         )
     if command.status.is_terminal:
-        _end(draft, task, attempt, command)
+        _end_or_await(draft, task, attempt, command)
 
 
 def _may_be_its_agent(attempt: Attempt, agent_id: str) -> bool:
@@ -133,28 +133,81 @@ def _may_be_its_agent(attempt: Attempt, agent_id: str) -> bool:
 
 
 def _is_news(attempt: Attempt, command: cmd.ObserveAgent) -> bool:
-    """A status never goes back to CREATING: such an observation is old."""
+    """A status never goes back to CREATING, nor from an end: such an observation is old."""
     if command.status is AgentStatus.CREATING and attempt.status is not AgentStatus.CREATING:
+        return False
+    if attempt.awaited is not None:
         return False
     return (attempt.status, attempt.provider_status) != (command.status, command.provider_status)
 
 
-def _end(draft: Draft, task: Task, attempt: Attempt, seen: cmd.ObserveAgent) -> None:
-    missing = _missing_deliverable(draft.state.spec.deliverable, seen)
-    if _has_finished(attempt, seen) and missing is None:
-        _complete(draft, task, attempt, seen)
+def _end_or_await(draft: Draft, task: Task, attempt: Attempt, seen: cmd.ObserveAgent) -> None:
+    """FINISHED says that the agent's turn is over, not that its work is there: what is missing is waited for."""
+    found = _findings(attempt, seen)
+    missing = _still_to_come(draft.state.spec, found, usage_pending=seen.usage_pending)
+    until = attempt.awaited.until if attempt.awaited else draft.now + draft.deciding.patience.result_grace
+    may_come = seen.status is AgentStatus.FINISHED and attempt.stop_reason is None and draft.now < until
+    if not (missing and may_come):
+        _end(draft, task, attempt, seen.status, found)
+    elif attempt.awaited is None or attempt.awaited.missing != missing:
+        awaited = ev.AttemptResultAwaited(
+            task_id=task.task_id, attempt_id=attempt.attempt_id, missing=missing, until=until, found=found
+        )
+        draft.emit(awaited)
+
+
+def _findings(attempt: Attempt, seen: cmd.ObserveAgent) -> ev.Findings:
+    """What is seen now, and what was seen before and is not there now: looks may come in any order."""
+    before = attempt.awaited.found if attempt.awaited else ev.Findings()
+    priced = before if before.usage and not seen.usage else seen
+    return ev.Findings(
+        branch=seen.branch or before.branch,
+        pr_url=seen.pr_url or before.pr_url,
+        summary=seen.summary or before.summary,
+        duration_ms=before.duration_ms if seen.duration_ms is None else seen.duration_ms,
+        cost=before.cost if priced.cost is None else priced.cost,
+        usage=priced.usage,
+    )
+
+
+def _still_to_come(spec: ev.OrchestrationSpec, found: ev.Findings, *, usage_pending: bool) -> tuple[ev.ResultPart, ...]:
+    is_missing: dict[ev.ResultPart, bool] = {
+        "branch": not found.branch,
+        "pull_request": not found.pr_url and (spec.auto_create_pr or spec.deliverable == "pr"),
+        "summary": not found.summary,
+        "usage": not found.usage and usage_pending,
+    }
+    return tuple(part for part, missing in is_missing.items() if missing)
+
+
+def end_finished(draft: Draft) -> None:
+    """Attempts that were given up while their agents, which had finished, might show more: what there is counts."""
+    for task, attempt in list(draft.state.active_attempts()):
+        if attempt.awaited is not None and attempt.stop_reason is not None:
+            _end(draft, task, attempt, AgentStatus.FINISHED, attempt.awaited.found)
+
+
+def _end(draft: Draft, task: Task, attempt: Attempt, status: AgentStatus, found: ev.Findings) -> None:
+    missing = _missing_deliverable(draft.state.spec.deliverable, found)
+    if _has_finished(attempt, status) and missing is None:
+        _complete(draft, task, attempt, found)
     elif _is_no_failure(attempt):
-        _end_stopped(draft, task, attempt, _continuation(task, attempt, seen), seen)
-    elif _has_finished(attempt, seen) and missing is not None:
-        _fail(draft, task, attempt, missing, seen)
+        _end_stopped(draft, task, attempt, _continuation(task, attempt, status), found)
+    elif _has_finished(attempt, status) and missing is not None:
+        _fail(draft, task, attempt, missing, found)
     else:
-        _fail(draft, task, attempt, _failure_of(seen.status), seen)
+        _fail(draft, task, attempt, _failure_of(status), found)
 
 
-def _has_finished(attempt: Attempt, seen: cmd.ObserveAgent) -> bool:
-    """By itself. v0 may say FINISHED also of an agent that we stopped; v1 has another word for those."""
+def _has_finished(attempt: Attempt, status: AgentStatus) -> bool:
+    """By itself. v0 may say FINISHED also of an agent that we stopped; v1 has another word for those.
+
+    Once it was seen to have finished, whatever it is said to be later comes of something else.
+    """
+    if attempt.awaited is not None:
+        return True
     may_be_stopped = attempt.stop_reason is not None and attempt.api_version != "v1"
-    return seen.status is AgentStatus.FINISHED and not may_be_stopped
+    return status is AgentStatus.FINISHED and not may_be_stopped
 
 
 def _is_no_failure(attempt: Attempt) -> bool:
@@ -162,31 +215,31 @@ def _is_no_failure(attempt: Attempt) -> bool:
     return attempt.stop_reason in ("PAUSE", "CANCEL", "FAIL_FAST")
 
 
-def _complete(draft: Draft, task: Task, attempt: Attempt, seen: cmd.ObserveAgent) -> None:
+def _complete(draft: Draft, task: Task, attempt: Attempt, found: ev.Findings) -> None:
     draft.emit(
         ev.TaskCompleted(
             task_id=task.task_id,
             attempt_id=attempt.attempt_id,
-            result=_result(seen),
-            duration_ms=_duration(draft, attempt, seen),
-            cost=seen.cost or 0.0,
-            usage=seen.usage,
+            result=_result(found),
+            duration_ms=_duration(draft, attempt, found),
+            cost=found.cost or 0.0,
+            usage=found.usage,
         )
     )
     settle(draft)
 
 
-def _result(seen: cmd.ObserveAgent) -> ev.TaskResult:
+def _result(found: ev.Findings) -> ev.TaskResult:
     return ev.TaskResult(
-        outcome="DELIVERED" if seen.branch or seen.pr_url else "NO_CHANGE",
-        branch=seen.branch,
-        pr_url=seen.pr_url,
-        summary=seen.summary,
+        outcome="DELIVERED" if found.branch or found.pr_url else "NO_CHANGE",
+        branch=found.branch,
+        pr_url=found.pr_url,
+        summary=found.summary,
     )
 
 
-def _left_behind(seen: cmd.ObserveAgent | None) -> ev.TaskResult | None:
-    return _result(seen) if seen and (seen.branch or seen.pr_url or seen.summary) else None
+def _left_behind(found: ev.Findings | None) -> ev.TaskResult | None:
+    return _result(found) if found and (found.branch or found.pr_url or found.summary) else None
 
 
 def _end_stopped(
@@ -194,7 +247,7 @@ def _end_stopped(
     task: Task,
     attempt: Attempt,
     continues: ev.Continuation | None,
-    seen: cmd.ObserveAgent | None = None,
+    found: ev.Findings | None = None,
 ) -> None:
     reason = attempt.stop_reason or "CANCEL"
     is_given_up = reason == "CANCEL" or (reason == "FAIL_FAST" and _any_failed(draft))
@@ -203,11 +256,11 @@ def _end_stopped(
             task_id=task.task_id,
             attempt_id=attempt.attempt_id,
             reason=reason,
-            result=_left_behind(seen),
+            result=_left_behind(found),
             continues=None if is_given_up else continues,
-            duration_ms=_duration(draft, attempt, seen),
-            cost=(seen.cost or 0.0) if seen else 0.0,
-            usage=seen.usage if seen else None,
+            duration_ms=_duration(draft, attempt, found),
+            cost=(found.cost or 0.0) if found else 0.0,
+            usage=found.usage if found else None,
         )
     )
     if reason == "CANCEL":
@@ -222,9 +275,9 @@ def _any_failed(draft: Draft) -> bool:
     return any(task.status is TaskStatus.FAILED for task in draft.state.tasks.values())
 
 
-def _continuation(task: Task, attempt: Attempt, seen: cmd.ObserveAgent) -> ev.Continuation | None:
+def _continuation(task: Task, attempt: Attempt, status: AgentStatus) -> ev.Continuation | None:
     """The agent, if it is in a state in which it can go on. If not, what the user told it must not be forgotten."""
-    is_there = seen.status in (AgentStatus.STOPPED, AgentStatus.FINISHED)
+    is_there = status in (AgentStatus.STOPPED, AgentStatus.FINISHED)
     if not is_there or attempt.agent_id is None or attempt.api_version is None:
         return task.follow_up
     return ev.Continuation(agent_id=attempt.agent_id, api_version=attempt.api_version, run_id=attempt.run_id)
@@ -240,8 +293,8 @@ def _failure_of(status: AgentStatus) -> ev.Failure:
             return ev.Failure(code="AGENT_FAILED", message="the agent ended in an error", retryable=True)
 
 
-def _missing_deliverable(deliverable: str, seen: cmd.ObserveAgent) -> ev.Failure | None:
-    missing = (deliverable == "branch" and not seen.branch) or (deliverable == "pr" and not seen.pr_url)
+def _missing_deliverable(deliverable: str, found: ev.Findings) -> ev.Failure | None:
+    missing = (deliverable == "branch" and not found.branch) or (deliverable == "pr" and not found.pr_url)
     if not missing:
         return None
     return ev.Failure(
@@ -251,19 +304,17 @@ def _missing_deliverable(deliverable: str, seen: cmd.ObserveAgent) -> ev.Failure
     )
 
 
-def _fail(
-    draft: Draft, task: Task, attempt: Attempt, failure: ev.Failure, seen: cmd.ObserveAgent | None = None
-) -> None:
+def _fail(draft: Draft, task: Task, attempt: Attempt, failure: ev.Failure, found: ev.Findings | None = None) -> None:
     failure = _cause_of_stop(task, attempt) or failure
     draft.emit(
         ev.AttemptFailed(
             task_id=task.task_id,
             attempt_id=attempt.attempt_id,
             failure=failure,
-            result=_left_behind(seen),
-            duration_ms=_duration(draft, attempt, seen),
-            cost=(seen.cost or 0.0) if seen else 0.0,
-            usage=seen.usage if seen else None,
+            result=_left_behind(found),
+            duration_ms=_duration(draft, attempt, found),
+            cost=(found.cost or 0.0) if found else 0.0,
+            usage=found.usage if found else None,
         )
     )
     may_be_retried = failure.retryable and not is_account_refused(draft.state, since=attempt.queued_at)
@@ -275,6 +326,7 @@ def _fail(
     else:
         draft.emit(ev.TaskFailed(task_id=task.task_id, failure=failure))
         give_up_others(draft, failure)
+        end_finished(draft)
     settle(draft)
 
 
@@ -292,16 +344,18 @@ def _cause_of_stop(task: Task, attempt: Attempt) -> ev.Failure | None:
             assert_never(attempt.stop_reason)
 
 
-def _duration(draft: Draft, attempt: Attempt, seen: cmd.ObserveAgent | None) -> int:
-    if seen is not None and seen.duration_ms is not None:
-        return seen.duration_ms
-    return max(0, milliseconds(draft.now - (attempt.started_at or attempt.queued_at)))
+def _duration(draft: Draft, attempt: Attempt, found: ev.Findings | None) -> int:
+    if found is not None and found.duration_ms is not None:
+        return found.duration_ms
+    finished_at = attempt.awaited.since if attempt.awaited else draft.now
+    return max(0, milliseconds(finished_at - (attempt.started_at or attempt.queued_at)))
 
 
 def expire(draft: Draft, command: cmd.ExpireAttempt) -> None:
     task, attempt = draft.attempt(command.attempt_id)
     overdue = attempt.deadline_at is not None and attempt.deadline_at <= draft.now
-    if attempt.may_have_agent and overdue and attempt.stop_reason is None:
+    is_at_work = attempt.may_have_agent and attempt.awaited is None
+    if is_at_work and overdue and attempt.stop_reason is None:
         draft.emit(ev.AttemptStopRequested(task_id=task.task_id, attempt_id=attempt.attempt_id, reason="TIMEOUT"))
 
 
@@ -309,6 +363,8 @@ def stop(draft: Draft, command: cmd.StopAttempt) -> None:
     task, attempt = draft.attempt(command.attempt_id)
     if attempt.phase is Phase.ENDED:
         raise illegal("the agent has ended", "ALREADY_COMPLETED")
+    if attempt.awaited is not None:
+        raise illegal("the agent has finished; its result is being looked for", "ALREADY_COMPLETED")
     if attempt.phase is Phase.QUEUED:
         raise illegal("the attempt is not launched yet: pause or skip the task instead")
     request_stop(draft, task, "REQUESTED")

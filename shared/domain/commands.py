@@ -21,16 +21,18 @@ from shared.domain.events import (
     TaskSpec,
     Usage,
 )
+from shared.domain.patience import Patience
 from shared.domain.retry import RetryPolicy
 
 
 @dataclass(frozen=True, slots=True)
 class Deciding:
-    """What a decision may use besides state and command: the time, one draw from [0, 1), and the retry policy."""
+    """What a decision may use besides state and command: the time, one draw from [0, 1), and policies."""
 
     now: datetime
     jitter: float = 0.0
     policy: RetryPolicy = field(default_factory=RetryPolicy)
+    patience: Patience = field(default_factory=Patience)
 
 
 class Command(Frozen):
@@ -238,7 +240,10 @@ class DropModel(Command):
 
 
 class ObserveAgent(Command):
-    """What the provider says of an agent now. `cost` in dollars, `duration_ms` of its run."""
+    """What the provider says of an agent now. `cost` in dollars, `duration_ms` of its run.
+
+    `usage_pending`: the provider reports usage, but not yet that of this run; `cost` is estimated.
+    """
 
     type: ClassVar[str] = "agent.observe"
     attempt_id: str
@@ -254,6 +259,7 @@ class ObserveAgent(Command):
     duration_ms: int | None = None
     cost: float | None = None
     usage: Usage | None = None
+    usage_pending: bool = False
 
 
 class ExpireAttempt(Command):

@@ -70,6 +70,7 @@ LaunchWait = Literal["slot", "rate_limit", "budget", "quota", "pause"]
 PauseMode = Literal["stop", "drain"]
 ApiVersion = Literal["v0", "v1"]
 Outcome = Literal["DELIVERED", "NO_CHANGE"]
+ResultPart = Literal["branch", "pull_request", "summary", "usage"]
 
 
 class Frozen(BaseModel):
@@ -157,6 +158,17 @@ class Usage(Frozen):
     input_tokens: int
     output_tokens: int
     total_tokens: int
+
+
+class Findings(Frozen):
+    """What a finished agent shows of its work, as far as it was seen. `cost` in dollars, estimated without `usage`."""
+
+    branch: str | None = None
+    pr_url: str | None = None
+    summary: str | None = None
+    duration_ms: int | None = None
+    cost: float | None = None
+    usage: Usage | None = None
 
 
 class Statistics(Frozen):
@@ -275,6 +287,20 @@ class AgentStatusChanged(Event):
     status: AgentStatus
     provider_status: str
     source: Source
+
+
+class AttemptResultAwaited(Event):
+    """The agent has finished, and `missing` is what may still come of it: the task is not judged before `until`.
+
+    `found` is what there is so far, so that nothing of it is lost should the agent not be seen again.
+    """
+
+    type: ClassVar[str] = "attempt.result_awaited"
+    task_id: str
+    attempt_id: str
+    missing: tuple[ResultPart, ...]
+    until: datetime
+    found: Findings
 
 
 class AttemptStopRequested(Event):
@@ -521,6 +547,7 @@ OrchestrationEvent = (
     | AttemptModelDropped
     | AgentCreated
     | AgentStatusChanged
+    | AttemptResultAwaited
     | AttemptStopRequested
     | AttemptFailed
     | TaskRetryScheduled

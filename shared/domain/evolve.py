@@ -7,7 +7,17 @@ from typing import assert_never
 
 from shared.domain import events as ev
 from shared.domain.events import OrchestrationStatus, TaskStatus
-from shared.domain.state import Attempt, Ending, LaunchDelay, Orchestration, Phase, Runs, Task, milliseconds
+from shared.domain.state import (
+    Attempt,
+    AwaitedResult,
+    Ending,
+    LaunchDelay,
+    Orchestration,
+    Phase,
+    Runs,
+    Task,
+    milliseconds,
+)
 
 _OfOrchestration = (
     ev.ScheduleFired
@@ -31,6 +41,7 @@ _OfAttempt = (
     | ev.AttemptModelDropped
     | ev.AgentCreated
     | ev.AgentStatusChanged
+    | ev.AttemptResultAwaited
     | ev.AttemptStopRequested
     | ev.AttemptStopped
     | ev.AttemptFailed
@@ -279,6 +290,9 @@ def _changed(attempt: Attempt, event: _OfAttempt, at: datetime) -> Attempt:
             return replace(known, status=event.status, provider_status=event.provider_status, delay=None)
         case ev.AgentStatusChanged():
             return replace(attempt, status=event.status, provider_status=event.provider_status)
+        case ev.AttemptResultAwaited():
+            since = attempt.awaited.since if attempt.awaited else at
+            return replace(attempt, awaited=AwaitedResult(since, event.until, event.missing, event.found))
         case ev.AttemptStopRequested():
             return replace(attempt, stop_reason=event.reason)
         case ev.AttemptWithdrawn():
@@ -330,7 +344,8 @@ def _closed(
 def _ended(attempt: Attempt, at: datetime, ending: Ending) -> Attempt:
     """Not known to have been created, it has no agent that could be in any status."""
     status = None if attempt.phase is Phase.STARTED else attempt.status
-    return replace(attempt, phase=Phase.ENDED, ended_at=at, ending=ending, delay=None, status=status)
+    ended = replace(attempt, phase=Phase.ENDED, ended_at=at, ending=ending, delay=None, status=status)
+    return replace(ended, awaited=None)
 
 
 def _task(state: Orchestration, task_id: str, at: datetime, change: Callable[[Task], Task]) -> Orchestration:

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from shared.domain import commands as cmd
 from shared.domain import events as ev
 from shared.domain.advance import cancel_all, conclude_cancelled, request_stop, settle, withdraw_queued
+from shared.domain.attempts import end_finished
 from shared.domain.commands import Deciding
 from shared.domain.draft import Draft, illegal
 from shared.domain.errors import Refusal
@@ -121,6 +122,7 @@ def _cancel(draft: Draft, *, delete: bool) -> None:
     if has_agents or delete:
         draft.emit(ev.OrchestrationCancelRequested(delete=delete))
     cancel_all(draft)
+    end_finished(draft)
     if not has_agents:
         conclude_cancelled(draft)
 

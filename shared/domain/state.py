@@ -12,11 +12,13 @@ from shared.domain.events import (
     CancelCause,
     Continuation,
     Failure,
+    Findings,
     LaunchWait,
     Level,
     OrchestrationSpec,
     OrchestrationStatus,
     PauseMode,
+    ResultPart,
     Statistics,
     StopReason,
     TaskResult,
@@ -48,6 +50,16 @@ class LaunchDelay:
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitedResult:
+    """The agent has finished, at `since`; what is missing is looked for until `until`, `found` is what there is."""
+
+    since: datetime
+    until: datetime
+    missing: tuple[ResultPart, ...]
+    found: Findings
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One try at a task, with at most one agent. `duration_ms` and `cost` are known once it has ended.
 
@@ -72,6 +84,8 @@ class Attempt:
     provider_status: str | None = None
     started_at: datetime | None = None
     deadline_at: datetime | None = None
+    awaited: AwaitedResult | None = None
+    """Set while its agent has finished and the attempt has not ended."""
     ended_at: datetime | None = None
     ending: Ending | None = None
     stop_reason: StopReason | None = None

@@ -13,10 +13,13 @@ from shared.domain.errors import Refusal
 from shared.domain.events import Event, OrchestrationEvent
 from shared.domain.evolve import evolve
 from shared.domain.orchestration import decide
+from shared.domain.patience import Patience
 from shared.domain.state import Attempt, Orchestration, Task
 from tests.support.orchestrations import T0
 
 Expected = Event | type[Event]
+IMPATIENT = Patience()
+"""A finished agent is judged at once by what it shows."""
 
 
 def given(*events: OrchestrationEvent | Sequence[OrchestrationEvent], at: datetime = T0) -> "Given":
@@ -47,9 +50,12 @@ class Given:
             state = evolve(state, event, at)
         return Given(state)
 
-    def when(self, command: AnyCommand, *, at: datetime = T0, jitter: float = 0.0) -> "When":
+    def when(
+        self, command: AnyCommand, *, at: datetime = T0, jitter: float = 0.0, patience: Patience = IMPATIENT
+    ) -> "When":
+        deciding = Deciding(at, jitter, patience=patience)
         try:
-            return When(self, command, at, tuple(decide(self.known, command, Deciding(at, jitter))), None)
+            return When(self, command, at, tuple(decide(self.known, command, deciding)), None)
         except Refusal as refusal:
             return When(self, command, at, (), refusal)
 

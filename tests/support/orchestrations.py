@@ -258,6 +258,18 @@ def status_changed(
     )
 
 
+def result_awaited(
+    task: str, *missing: ev.ResultPart, until: datetime, number: int = 1, **found: Any
+) -> ev.AttemptResultAwaited:
+    return ev.AttemptResultAwaited(
+        task_id=task,
+        attempt_id=attempt_id(task, number),
+        missing=missing,
+        until=until,
+        found=ev.Findings(**found),
+    )
+
+
 def stop_requested(task: str, reason: ev.StopReason, number: int = 1) -> ev.AttemptStopRequested:
     return ev.AttemptStopRequested(task_id=task, attempt_id=attempt_id(task, number), reason=reason)
 

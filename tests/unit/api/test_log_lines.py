@@ -24,6 +24,7 @@ from tests.support.orchestrations import (
     make_spec,
     make_task,
     queued,
+    result_awaited,
     retry_scheduled,
     started,
     status_changed,
@@ -169,6 +170,17 @@ SAID: list[tuple[OrchestrationEvent, str, str]] = [
         status_changed("a", AgentStatus.FAILED, provider_status="ERROR"),
         "warning",
         "Task a: agent bc-a-1 is FAILED (ERROR), known by poll",
+    ),
+    (
+        result_awaited("a", "pull_request", until=after(1)),
+        "info",
+        "Task a: attempt 1: its agent has finished, looking for its pull request until 2026-11-01T12:01:00Z",
+    ),
+    (
+        result_awaited("a", "branch", "pull_request", "summary", "usage", until=after(1)),
+        "info",
+        "Task a: attempt 1: its agent has finished, looking for its branch, pull request, summary and usage"
+        " until 2026-11-01T12:01:00Z",
     ),
     (
         stop_requested("a", "TIMEOUT"),

@@ -7,7 +7,7 @@ import orjson
 from shared.domain import commands as cmd
 from shared.domain import events as ev
 from shared.domain.commands import AnyCommand
-from shared.domain.events import OrchestrationEvent, OrchestrationStatus, TaskStatus
+from shared.domain.events import AgentStatus, OrchestrationEvent, OrchestrationStatus, TaskStatus
 from shared.domain.plan import (
     ArchiveAgent,
     Cleanup,
@@ -172,6 +172,7 @@ def keeps_its_statuses(state: Orchestration) -> None:
         if task.status is TaskStatus.PENDING and state.status in UNDER_WAY:
             assert not any(state.tasks[other].status in LOST for other in task.spec.depends_on)
         _goes_on_only_with_what_is_there(task)
+        _awaits_only_what_has_finished(task)
     if state.status.is_terminal:
         assert all(task.status.is_terminal for task in state.tasks.values())
 
@@ -180,6 +181,14 @@ def _goes_on_only_with_what_is_there(task: Task) -> None:
     deleted = {attempt.agent_id for attempt in task.attempts if attempt.agent_deletion}
     wanted = [task.continuation, task.current.continues if task.current else None]
     assert not any(continuation and continuation.agent_id in deleted for continuation in wanted)
+
+
+def _awaits_only_what_has_finished(task: Task) -> None:
+    for attempt in task.attempts:
+        if attempt.awaited is not None:
+            assert (attempt.phase, attempt.status) == (Phase.CREATED, AgentStatus.FINISHED)
+            assert attempt.stop_reason is None, "an agent is to be stopped that has finished"
+            assert attempt.awaited.missing
 
 
 def keeps_its_counts(state: Orchestration, now: datetime) -> None:

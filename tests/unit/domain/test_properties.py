@@ -16,6 +16,7 @@ from shared.domain.errors import Refusal
 from shared.domain.events import AgentStatus, OrchestrationEvent, OrchestrationStatus, TaskStatus
 from shared.domain.evolve import evolve
 from shared.domain.orchestration import decide
+from shared.domain.patience import Patience
 from shared.domain.readiness import due_times
 from shared.domain.state import Attempt, Orchestration, Phase
 from shared.envelope import Commit, RecordedEvent, decode, encode
@@ -101,6 +102,7 @@ RESULTS = st.fixed_dictionaries(
     {
         "branch": st.sampled_from([None, "cursor/x"]),
         "pr_url": st.sampled_from([None, "https://github.com/acme/shop/pull/7"]),
+        "usage_pending": st.booleans(),
         "cost": st.sampled_from([None, 0.0, 0.25]),
         "summary": st.sampled_from([None, "Did it – ✓"]),
         "duration_ms": st.sampled_from([None, 0, 61_000]),
@@ -150,9 +152,11 @@ class Life(RuleBasedStateMachine):
         self.log: list[tuple[datetime, OrchestrationEvent]] = []
         self.past: list[AnyCommand] = []
         self.looked_at = (0, T0)
+        self.patience = Patience()
 
-    @initialize(creation=creations())
-    def create(self, creation: cmd.CreateOrchestration) -> None:
+    @initialize(creation=creations(), result_grace=st.sampled_from([timedelta(0), timedelta(minutes=1)]))
+    def create(self, creation: cmd.CreateOrchestration, result_grace: timedelta) -> None:
+        self.patience = Patience(result_grace=result_grace)
         self.do(creation)
 
     # What users may do
@@ -363,11 +367,13 @@ class Life(RuleBasedStateMachine):
                 return
             active = [attempt for _, attempt in self.known.active_attempts()]
             if active:
+                self.now = max(self.now, active[0].awaited.until if active[0].awaited else self.now)
                 self.do(self.next_step(active[0], DELIVERED, "v1"))
             else:
                 due = due_times(self.known)
                 assert due, "it never ends"
-                self.now = max(self.now, due[0])
+                # What was due before may have to wait for what is due next.
+                self.now = next((moment for moment in due if moment > self.now), self.now)
                 self.do(Tick())
             self.promises()
         raise AssertionError("it never ends")
@@ -427,7 +433,7 @@ class Life(RuleBasedStateMachine):
 
     def decided(self, command: AnyCommand) -> list[OrchestrationEvent]:
         try:
-            return decide(self.state, command, Deciding(self.now, jitter=0.5))
+            return decide(self.state, command, Deciding(self.now, jitter=0.5, patience=self.patience))
         except Refusal as refusal:
             if refusal.code not in REFUSALS and not self.known.deleted:
                 raise

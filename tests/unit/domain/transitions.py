@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from shared.domain import events as ev
 from shared.domain.commands import ActivateOrchestration, UserCommand
-from shared.domain.events import OrchestrationStatus, Schedule, TaskStatus
+from shared.domain.events import AgentStatus, OrchestrationStatus, Schedule, TaskStatus
 from tests.support.given import Given, given
 from tests.support.orchestrations import (
     CANCEL,
@@ -43,11 +43,13 @@ from tests.support.orchestrations import (
     paused,
     queued,
     restart,
+    result_awaited,
     retry,
     retry_scheduled,
     running,
     skip,
     started,
+    status_changed,
     stop,
     stop_requested,
     task_cancelled,
@@ -84,6 +86,7 @@ pending-scheduled    !         !       !       !          CANCELLED   deleted   
 active-queued        .         PAUSED  PAUSED  .          CANCELLED   deleted     =     =     !    =
 active-started       .         PAUSED  PAUSED  .          CANCELLING  CANCELLING  =     =     !    =
 active-created       .         PAUSED  PAUSED  .          CANCELLING  CANCELLING  =     =     !    =
+active-finished      .         PAUSED  PAUSED  .          CANCELLED   deleted     =     =     !    =
 active-retrying      .         PAUSED  PAUSED  .          CANCELLED   deleted     =     =     !    =
 paused-pending       !         .       .       ACTIVE     CANCELLED   deleted     =     =     !    =
 paused-draining      !         =       .       ACTIVE     CANCELLING  CANCELLING  =     =     !    =
@@ -122,6 +125,7 @@ active / retrying       !               !               SKIPPED  =      =       
 active / queued         !               !               SKIPPED  =      =        =      !         !               none
 active / started        busy            busy            !        =      =        busy   =         busy            none
 active / created        busy            busy            !        =      =        busy   =         busy            busy
+active / finished       busy            busy            !        =      =        busy   over      busy            busy
 active / stopping       busy            busy            !        =      =        busy   .         busy            busy
 active / completed      over            PENDING         over     =      over     over   over      PENDING         =
 active / failed         PENDING         PENDING         SKIPPED  =      =        =      over      PENDING         =
@@ -134,6 +138,7 @@ paused / retrying       !               !               SKIPPED  =      =       
 paused / queued         !               !               SKIPPED  =      =        =      over      !               none
 paused / started        busy            busy            !        =      =        busy   =         busy            none
 paused / created        busy            busy            !        =      =        busy   =         busy            busy
+paused / finished       busy            busy            !        =      =        busy   over      busy            busy
 paused / stopping       busy            busy            !        =      =        busy   .         busy            busy
 paused / completed      over            PENDING         over     =      over     over   over      PENDING         =
 paused / failed         PENDING         PENDING         SKIPPED  =      =        =      over      PENDING         =
@@ -229,6 +234,10 @@ _STARTED: Final = _QUEUED.and_then(started("a"))
 _CREATED: Final = _ONE.and_then(activated(), running("a"))
 _DONE: Final = _ONE.and_then(activated(), done("a"))
 _RETRYING: Final = (attempt_failed("a", OVERLOADED), retry_scheduled("a", 1, after(1)))
+_FINISHED: Final = (
+    status_changed("a", AgentStatus.FINISHED),
+    result_awaited("a", "pull_request", until=after(1), branch="cursor/a"),
+)
 _STOPPING: Final = (stop_requested("a", "CANCEL"),)
 
 SITUATIONS: Final[Mapping[str, Given]] = {
@@ -237,6 +246,7 @@ SITUATIONS: Final[Mapping[str, Given]] = {
     "active-queued": _QUEUED,
     "active-started": _STARTED,
     "active-created": _CREATED,
+    "active-finished": _CREATED.and_then(_FINISHED),
     "active-retrying": _CREATED.and_then(_RETRYING),
     "paused-pending": _QUEUED.and_then(paused(), withdrawn("a")),
     "paused-draining": _CREATED.and_then(paused("drain")),
@@ -256,7 +266,8 @@ SITUATIONS: Final[Mapping[str, Given]] = {
 
 def _busy() -> Given:
     """Under way, with a task in each state that there is, by its name."""
-    free = ["retrying", "queued", "started", "created", "stopping", "completed", "failed", "refused", "skipped"]
+    under_way = ["queued", "started", "created", "finished", "stopping"]
+    free = ["retrying", *under_way, "completed", "failed", "refused", "skipped"]
     tasks: list[str | ev.TaskSpec] = [
         make_task("blocked", depends_on=("created",)),
         *free,
@@ -273,6 +284,9 @@ def _busy() -> Given:
         queued("started"),
         started("started"),
         running("created"),
+        running("finished"),
+        status_changed("finished", AgentStatus.FINISHED),
+        result_awaited("finished", "pull_request", until=after(1), branch="cursor/finished"),
         running("stopping"),
         stop_requested("stopping", "REQUESTED"),
         done("completed"),

@@ -18,6 +18,7 @@ from shared.command_handler import CommandHandler
 from shared.cursor.provider import ApiVersion
 from shared.domain.commands import StartAttempt
 from shared.domain.events import AgentStatus
+from shared.domain.patience import Patience
 from shared.domain.state import Attempt, Task
 from shared.jetstream.consumer import Later
 from shared.messages import Receipt, Watched
@@ -31,10 +32,19 @@ POLICY = PollPolicy(base=timedelta(seconds=30))
 @dataclass
 class Monitor:
     w: World
-    observer: Observer
-    streams: Streams
-    watch: Watch
-    receipts: Receipts
+    patience: Patience | None = None
+
+    def __post_init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """A new process on the same log and provider."""
+        handler = CommandHandler(self.w.log, self.w.clock, self.w.ids, patience=self.patience)
+        old_ends = OldEnds(self.provider, self.w.clock, GRACE)
+        self.observer = Observer(handler, self.provider, self.w.clock, self.w.ids, old_ends)
+        self.streams = Streams(self.provider, self.observer)
+        self.watch = Watch(self.observer, self.streams, self.w.clock, POLICY, random.Random(1))
+        self.receipts = Receipts(self.observer)
 
     @property
     def provider(self) -> ScriptedProvider:
@@ -78,7 +88,12 @@ class Monitor:
 
 @asynccontextmanager
 async def monitor(
-    version: ApiVersion = "v1", *, launched: bool = True, queued: bool = False, **task: Any
+    version: ApiVersion = "v1",
+    *,
+    launched: bool = True,
+    queued: bool = False,
+    patience: Patience | None = None,
+    **task: Any,
 ) -> AsyncIterator[Monitor]:
     """`launched`: the agent is known; else its create is under way, and the provider has made it.
 
@@ -90,12 +105,9 @@ async def monitor(
             await w.launch()
         elif not queued:
             await start(w)
-        handler = CommandHandler(w.log, w.clock, w.ids)
-        observer = Observer(handler, w.provider, w.clock, w.ids, OldEnds(w.provider, w.clock, GRACE))
-        streams = Streams(w.provider, observer)
-        watch = Watch(observer, streams, w.clock, POLICY, random.Random(1))
-        yield Monitor(w, observer, streams, watch, Receipts(observer))
-        await streams.aclose()
+        m = Monitor(w, patience)
+        yield m
+        await m.streams.aclose()
 
 
 async def start(w: World) -> None:

@@ -22,6 +22,7 @@ HIDDEN = {
     "attempt.withdrawn",
     "attempt.started",
     "attempt.model_dropped",
+    "attempt.result_awaited",
     "attempt.stop_requested",
     "attempt.stopped",
     "attempt.failed",

@@ -73,8 +73,8 @@ def partly_completed(orchestration: str, *, team: str = TEAM, start: datetime = 
         (started(three, 2, deadline),),
         (failed(three, 2), ev.TaskFailed(task_id=three, failure=_FAILURE)),
         (agent_created(two, 1),),
+        (status(two, 1, AgentStatus.FINISHED), awaited(two, 1, start + timedelta(minutes=50))),
         (
-            status(two, 1, AgentStatus.FINISHED),
             completed(two, 1),
             ev.OrchestrationCompleted(
                 status=OrchestrationStatus.PARTIAL_COMPLETED, summary="2/3 tasks completed", statistics=_STATISTICS
@@ -241,6 +241,16 @@ def status(task_id: str, number: int, to: AgentStatus) -> ev.AgentStatusChanged:
         status=to,
         provider_status=to.value,
         source="poll",
+    )
+
+
+def awaited(task_id: str, number: int, until: datetime) -> ev.AttemptResultAwaited:
+    return ev.AttemptResultAwaited(
+        task_id=task_id,
+        attempt_id=f"{task_id}-a{number}",
+        missing=("pull_request",),
+        until=until,
+        found=ev.Findings(branch=f"cursor/{task_id}", summary="Done"),
     )
 
 

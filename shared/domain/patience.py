@@ -1,0 +1,11 @@
+"""How long what is seen of an agent is not yet taken for the last word on it."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """`result_grace`: after an agent has FINISHED, while branch, pull request, summary or usage may still come."""
+
+    result_grace: timedelta = timedelta(0)
