@@ -1,8 +1,12 @@
 """TCP ports on the loopback interface: find a free one, or say that a wanted one is taken."""
 
 import errno
+import fcntl
+import os
 import random
 import socket
+import tempfile
+from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
 
@@ -11,6 +15,8 @@ LOOPBACK = "127.0.0.1"
 # port may be given that very port as its own, connect to itself, and hold it.
 _LOWEST, _HIGHEST = 20_000, 32_000
 
+# Where processes of this user meet, so that none is given a port that another one has just been given.
+_COUNTER = Path(tempfile.gettempdir()) / f"orchestrator-ports-{os.getuid()}"
 # Hypothesis and test plugins seed the global generator, so that two test processes would draw the same ports.
 _random = random.SystemRandom()
 
@@ -34,12 +40,33 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on; nothing reserves it, so use it soon."""
+    """A loopback port that nobody listens on.
+
+    Nothing reserves it, but nobody who asks here is given it again before all others have been: time enough to
+    listen on it, and to restart on it.
+    """
     for _ in range(200):
-        port = _random.randint(_LOWEST, _HIGHEST)
+        port = _next_port()
         if is_free(port):
             return port
     raise PortTakenError(f"no free port between {_LOWEST} and {_HIGHEST}")
+
+
+def _next_port() -> int:
+    """The port behind the one that was given last, whoever asked; any where they cannot be counted."""
+    try:
+        file = os.open(_COUNTER, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return _random.randint(_LOWEST, _HIGHEST)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        text = os.pread(file, 16, 0)
+        last = int(text) if text.isdigit() else _random.randint(_LOWEST, _HIGHEST)
+        port = last + 1 if _LOWEST <= last < _HIGHEST else _LOWEST
+        os.pwrite(file, str(port).encode(), 0)
+    finally:
+        os.close(file)
+    return port
 
 
 def claim(setting: str, wanted: int, host: str = LOOPBACK) -> int:
