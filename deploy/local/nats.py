@@ -13,8 +13,8 @@ from typing import Any
 from deploy.local.child import Child, ChildFailedError, ProcessSpec
 from deploy.local.ports import LOOPBACK, free_port
 
-READY_SECONDS = 5.0
-_CLUSTER_READY_SECONDS = 30.0  # three nodes elect a leader among themselves first
+READY_SECONDS = 30.0  # it takes 30 ms; a machine that is busy or has to read a large store takes longer
+_CLUSTER_READY_SECONDS = 60.0  # three nodes elect a leader among themselves first
 
 
 def find_binary() -> str:

@@ -11,7 +11,7 @@ import pytest
 from tests.support.eventually import eventually
 from tests.support.stack import RunningSystem, running_system, task
 
-pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 CLIENTS = 6
 KILLED = ("nats", "api", "postgres")

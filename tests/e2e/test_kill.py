@@ -6,7 +6,7 @@ import pytest
 from tests.support.eventually import eventually
 from tests.support.stack import RunningSystem, running_system, task
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.e2e
 
 SERVICES = ("api", "dispatcher", "monitor", "notifier")
 TWO = [task("While it dies", "[[sim:slow=2]]"), task("And after that")]

@@ -9,7 +9,7 @@ from tests.support.eventually import eventually
 from tests.support.receiver import webhook_receiver
 from tests.support.stack import RunningSystem, running_system, task
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.e2e
 
 THREE = [task("First"), task("Second"), task("Third")]
 

@@ -5,7 +5,7 @@ import pytest
 from tests.e2e.two_replicas import SETTINGS, Replicas, second_api, write_and_look
 from tests.support.stack import running_system
 
-pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 
 async def test_two_hundred_writes_of_every_kind_are_shown_at_once_by_the_other_replica() -> None:

@@ -8,7 +8,7 @@ import pytest
 from tests.support.eventually import eventually
 from tests.support.stack import RunningSystem, running_system, task
 
-pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 LONG = "[[sim:slow=600]]"
 WAIT = 90.0

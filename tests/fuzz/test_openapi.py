@@ -3,12 +3,9 @@
 A short way through all operations; `make fuzz` goes on for more than 5000 requests.
 """
 
-import pytest
-
 from tests.fuzz.fuzzing import target
 
 
-@pytest.mark.timeout(240)
 async def test_made_up_requests_are_answered_as_the_document_says(nats_url: str, database_url: str) -> None:
     async with target(nats_url, database_url) as api:
         fuzzed = await api.fuzz("--phases", "fuzzing", "--max-examples", "2", "--generation-deterministic")

@@ -10,14 +10,14 @@ Fact = TypeVar("Fact")
 
 
 @overload
-async def eventually(check: Callable[[], Awaitable[Fact]], *, timeout: float = 10, interval: float = 0.02) -> Fact: ...
+async def eventually(check: Callable[[], Awaitable[Fact]], *, timeout: float = 30, interval: float = 0.02) -> Fact: ...
 
 
 @overload
-async def eventually(check: Callable[[], Fact], *, timeout: float = 10, interval: float = 0.02) -> Fact: ...
+async def eventually(check: Callable[[], Fact], *, timeout: float = 30, interval: float = 0.02) -> Fact: ...
 
 
-async def eventually(check: Callable[[], Any], *, timeout: float = 10, interval: float = 0.02) -> Any:
+async def eventually(check: Callable[[], Any], *, timeout: float = 30, interval: float = 0.02) -> Any:
     """Calls `check`, plain or async, until it answers something true; gives that answer.
 
     A check that is declared `-> None` consists of assertions alone and has passed when none fails; from any

@@ -101,6 +101,8 @@ def settings_for(nats_url: str, database_url: str, **changes: Any) -> ApiSetting
         "requests_per_minute": 0,
         "failed_attempts_per_minute": 0,
         "webhooks_per_minute": 0,
+        # A machine that is busy is not to make a decision late.
+        "reply_seconds": 30.0,
     }
     return ApiSettings.model_validate(given | changes)
 
@@ -135,7 +137,7 @@ async def running_api(
             stack.push_async_callback(_ended, task)
             stack.callback(task.cancel)
         url = f"http://127.0.0.1:{port}"
-        client = httpx.AsyncClient(base_url=url, headers={"X-API-Key": KEY}, timeout=20, trust_env=False)
+        client = httpx.AsyncClient(base_url=url, headers={"X-API-Key": KEY}, timeout=60, trust_env=False)
         http = await stack.enter_async_context(client)
         yield Running(url, http, parts, runtime, dispatcher)
         assert not runtime.stop.is_set(), "the api gave up"

@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import httpx
 import psycopg
-import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
@@ -117,7 +116,6 @@ async def status_of(api: Running, client: httpx.AsyncClient, access: Access, pat
         return response.status_code, response.text if response.status_code >= 400 else ""
 
 
-@pytest.mark.timeout(180)
 async def test_what_another_team_has_is_not_found_on_any_route_and_stays_as_it_is(api: Running) -> None:
     mine, theirs = await make_key(api, "a"), await make_key(api, "b")
     right_bodies = await bodies(api)
@@ -139,7 +137,6 @@ async def test_what_another_team_has_is_not_found_on_any_route_and_stays_as_it_i
                 assert status != 404, f"{access.method} {access.path} does not show what is there: {text}"
 
 
-@pytest.mark.timeout(180)
 async def test_no_list_shows_what_another_team_has(api: Running) -> None:
     mine, theirs = await make_key(api, "a"), await make_key(api, "b")
     async with holding(api, mine["key"]) as me, holding(api, theirs["key"]) as them:

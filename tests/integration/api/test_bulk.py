@@ -4,15 +4,12 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import httpx
-import pytest
 from nats.aio.client import Client
 
 from shared.jetstream.errors import PublishUnavailableError
 from shared.jetstream.publish import Ack, Publisher
 from shared.jetstream.topology import COMMANDS
 from tests.integration.api.system import TASK, Running, running_api
-
-pytestmark = pytest.mark.timeout(120)
 
 PATH = "/api/orchestrations/bulk"
 SECOND = {"title": "Write the tests", "description": "Cover the validation.", "dependsOn": [TASK["title"]]}

@@ -18,8 +18,6 @@ from shared.jetstream.topology import COMMANDS
 from shared.postgres.pool import connect
 from tests.integration.api.system import TASK, Running, order, running_api
 
-pytestmark = pytest.mark.timeout(120)
-
 PATH = "/api/orchestrations"
 BULK = "/api/orchestrations/bulk"
 

@@ -65,7 +65,6 @@ async def test_a_key_is_shown_once_and_lets_its_holder_in(api: Running) -> None:
         assert (await client.post("/api/orchestrations", json=order())).status_code == 403
 
 
-@pytest.mark.timeout(120)
 async def test_a_revoked_key_is_refused_by_every_replica_at_once(api: Running, second: Running) -> None:
     stop_time(second)
     made = await make_key(api)
@@ -205,7 +204,6 @@ async def test_the_last_use_is_written_once_a_minute_at_most(database_url: str) 
             assert record.last_used_at == begun + timedelta(seconds=written)
 
 
-@pytest.mark.timeout(120)
 async def test_without_a_key_in_the_settings_the_first_is_printed_once_over_all_replicas(
     nats_url: str, database_url: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -259,7 +257,6 @@ async def test_a_first_key_that_could_not_be_kept_is_followed_by_another(databas
         assert (record.id, record.sha256, record.operator) == (key.id, key.sha256, True)
 
 
-@pytest.mark.timeout(120)
 async def test_a_key_is_kept_nowhere(
     nats_url: str, database_url: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -322,7 +319,6 @@ async def test_making_and_revoking_is_logged_with_who_did_it(api: Running, caplo
     ]
 
 
-@pytest.mark.timeout(120)
 async def test_without_the_database_known_keys_go_on_and_others_wait(nats_url: str) -> None:
     with postgres_server() as server, fresh_database(server) as dsn:
         async with running_api(nats_url, dsn, requests_per_minute=600) as api:

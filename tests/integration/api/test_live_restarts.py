@@ -116,7 +116,6 @@ def start(api: Child) -> None:
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(240)
 @pytest.mark.long
 async def test_every_commit_is_seen_once_through_kills_of_the_api_of_the_broker_and_of_both(
     nats: NatsServer, database_url: str, api: Child

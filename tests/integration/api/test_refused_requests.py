@@ -32,7 +32,7 @@ ROUTES: Final = [
     if not access.is_public and access.method != "WS"
 ]
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)

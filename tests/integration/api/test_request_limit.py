@@ -5,7 +5,6 @@ from collections import Counter
 
 import httpx
 import psycopg
-import pytest
 
 from services.api.request_limit import PostgresShares, QuotaExceededError, RequestQuota, Share
 from shared.postgres.migrate import migrate
@@ -17,7 +16,6 @@ LIMIT = 40
 SHOWN = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "RateLimit-Policy", "RateLimit")
 
 
-@pytest.mark.timeout(120)
 async def test_two_replicas_together_keep_the_limit_of_a_key(nats_url: str, database_url: str) -> None:
     async with (
         running_api(nats_url, database_url, requests_per_minute=LIMIT) as api,

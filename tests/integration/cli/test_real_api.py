@@ -16,7 +16,7 @@ from tests.support.eventually import eventually
 from tests.support.servers import fresh_database, nats_server
 from tests.unit.cli.stub_api import Ended, run_command
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TWO = """
 repository: acme/shop

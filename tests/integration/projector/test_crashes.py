@@ -18,7 +18,6 @@ from tests.unit.projections.histories import every_event
 _wait = psycopg.AsyncConnection.wait
 
 
-@pytest.mark.timeout(120)
 async def test_killed_at_each_exchange_with_the_database_it_goes_on_where_it_was(
     dsn: str, nc: Client, nats: NatsServer
 ) -> None:
