@@ -111,7 +111,8 @@ async def open_parts(settings: ApiSettings, runtime: Runtime) -> AsyncIterator[P
             runtime.readiness.checks["projection"] = projector.check
         runtime.supervise(await stack.enter_async_context(following(hub)))
         await stack.enter_async_context(commands.listening())
-        models, provider_check = ModelList(provider.models), ProviderCheck(provider.me)
+        models = ModelList(provider.models, patience=settings.models_seconds)
+        provider_check = ProviderCheck(provider.me)
         models.refresh()
         stack.push_async_callback(models.aclose)
         stack.push_async_callback(provider_check.aclose)

@@ -15,7 +15,6 @@ _log = logging.getLogger(__name__)
 
 _FRESH_SECONDS: Final = 3600.0
 _RETRY_SECONDS: Final = 60.0
-_PATIENCE_SECONDS: Final = 2.0
 _WITHOUT_PROVIDER: Final = tuple(Model(name, name) for name in KNOWN_WITHOUT_PROVIDER)
 
 
@@ -39,7 +38,7 @@ class ModelList:
         self,
         ask: Callable[[], Awaitable[Sequence[Model]]],
         *,
-        patience: float = _PATIENCE_SECONDS,
+        patience: float = 2.0,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ask = ask

@@ -42,6 +42,8 @@ class ApiSettings(ProviderSettings):
     """How long a request waits for the decision on its command; then it is answered 202."""
     visible_seconds: float = Field(default=2.0, gt=0)
     """How long it then waits for the rows; then it is answered from the log."""
+    models_seconds: float = Field(default=2.0, ge=0)
+    """How long the first request that names a model waits for the provider's list; those known by name serve then."""
     heartbeat_seconds: float = Field(default=10.0, gt=0, le=10)
     """Between two signs of life on a stream."""
     idle_after_end_seconds: float = Field(default=30.0, gt=0)

@@ -101,6 +101,7 @@ def settings_for(nats_url: str, database_url: str, **changes: Any) -> ApiSetting
         "requests_per_minute": 0,
         "failed_attempts_per_minute": 0,
         "webhooks_per_minute": 0,
+        "models_seconds": 0.0,
         # A machine that is busy is not to make a decision late.
         "reply_seconds": 30.0,
     }
