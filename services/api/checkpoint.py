@@ -13,7 +13,7 @@ import psycopg
 from psycopg import AsyncConnection
 
 from services.api.read_side import CHANNEL, PROJECTION
-from shared.postgres.pool import connect
+from shared.postgres.pool import session
 
 _log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class CheckpointWatcher:
         """Follow the checkpoint until cancelled, through lost connections and restarts of the database."""
         while True:
             try:
-                async with await connect(self._dsn, name="checkpoint", autocommit=True) as connection:
+                async with session(self._dsn, name="checkpoint", autocommit=True) as connection:
                     await self._listen(connection)
             except (psycopg.Error, OSError) as exc:
                 self._failures += 1

@@ -25,7 +25,7 @@ from shared.jetstream.errors import UnreadableCommitError
 from shared.jetstream.topology import EVENTS
 from shared.observability.health import Check
 from shared.ports import LogUnavailableError
-from shared.postgres.pool import connect
+from shared.postgres.pool import session
 from shared.process import Runtime, run
 from shared.settings import ServiceSettings
 
@@ -121,7 +121,7 @@ class Projector:
 
     async def _session(self, stop: asyncio.Event) -> None:
         """One connection to the database, for as long as it lasts."""
-        async with await connect(self._dsn, name="projector", autocommit=True) as connection:
+        async with session(self._dsn, name="projector", autocommit=True) as connection:
             if await self._elected(connection, stop):
                 await self._lead(connection, stop)
 

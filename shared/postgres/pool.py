@@ -1,7 +1,8 @@
 """Connections to Postgres: a pool for many short transactions, single ones for work of its own, and one retry."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
@@ -57,13 +58,21 @@ def connection_string(
     return make_conninfo("", **{**_LINK, "application_name": name, **given, "options": " ".join(options).strip()})
 
 
-async def connect(dsn: str, *, name: str, autocommit: bool = False) -> AsyncConnection[Any]:
-    """A connection of its own, for what a pool cannot give: session locks, LISTEN.
+@asynccontextmanager
+async def session(dsn: str, *, name: str, autocommit: bool = False) -> AsyncIterator[AsyncConnection[Any]]:
+    """A connection of its own, for what a pool cannot give: session locks, LISTEN. At the end it is closed at once.
+
+    Without a rollback first, which waits for the server: whoever is cancelled while it waits would leave the
+    connection open, and the locks of its session with it.
 
     Raises:
         psycopg.OperationalError: not reachable.
     """
-    return await AsyncConnection.connect(connection_string(dsn, name=name), autocommit=autocommit)
+    connection = await AsyncConnection.connect(connection_string(dsn, name=name), autocommit=autocommit)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 def make_pool(

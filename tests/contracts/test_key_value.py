@@ -122,7 +122,7 @@ async def test_a_view_is_right_again_after_the_broker_was_killed(nats: NatsServe
         await asyncio.to_thread(nats.start)
         await table.delete("a")
         await table.create("c", b"1")
-        await eventually(lambda: set(view.entries) == {"b", "c"}, timeout=20)
+        await eventually(lambda: set(view.entries) == {"b", "c"})
     await nc.close()
 
 

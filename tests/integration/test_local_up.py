@@ -153,7 +153,7 @@ async def test_every_process_that_is_killed_is_started_again_on_its_port(up: Cal
         now = _processes(system)
         return all(process["restarts"] > 0 for process in now.values())
 
-    await eventually(all_again, timeout=20)
+    await eventually(all_again)
     assert {name: p["port"] for name, p in _processes(system).items()} == {
         name: p["port"] for name, p in before.items()
     }
@@ -165,7 +165,7 @@ async def test_every_process_that_is_killed_is_started_again_on_its_port(up: Cal
             return False
         return True
 
-    await eventually(postgres_lets_us_in, timeout=20)
+    await eventually(postgres_lets_us_in)
 
 
 async def test_nothing_outlives_kill_9_of_it_and_the_next_one_starts_on_the_same_data(

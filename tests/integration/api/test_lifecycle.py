@@ -337,7 +337,7 @@ async def test_what_has_an_agent_is_deleted_once_that_has_stopped(
         assert response.headers["Location"] == case.path
         assert await case.status() == "CANCELLING"
     await case.decide(stopped(case.one))
-    await eventually(lambda: _is_gone(case), timeout=20)
+    await eventually(lambda: _is_gone(case))
 
 
 async def _is_gone(case: Case) -> bool:

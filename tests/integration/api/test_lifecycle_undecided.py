@@ -107,14 +107,14 @@ async def test_a_replica_whose_rows_are_late_shows_what_was_answered_all_the_sam
         case = await running(one)
         there = Case(other, case.id, case.one, case.two)
         changed = (await case.ask("PATCH", "", json={"name": "Another"})).json()
-        await eventually(lambda: _is_named(there, "Another"), timeout=20)
+        await eventually(lambda: _is_named(there, "Another"))
         added = (await case.ask("POST", "/tasks", json={**TWO, "orderIndex": 0})).json()
         assert (changed["name"], added["title"]) == ("Another", "Two")
         assert (await case.task(added["id"]))["id"] == added["id"]
         assert (await case.ask("DELETE", "")).status_code == 202
         await case.decide(stopped(case.one))
         for replica in (case, there):
-            await eventually(partial(_is_gone, replica), timeout=20)
+            await eventually(partial(_is_gone, replica))
             error_of(await replica.ask("GET", f"/api/tasks/{case.one}"), 404, "TASK_NOT_FOUND")
             error_of(await replica.ask("GET", f"/api/tasks/{added['id']}"), 404, "TASK_NOT_FOUND")
             error_of(await replica.ask("POST", "/cancel"), 404, "ORCHESTRATION_NOT_FOUND")

@@ -160,10 +160,10 @@ async def test_new_tasks_and_agents_are_found_although_nobody_projects(nats_url:
             found.extend([shown] if shown else [])
             return shown is not None
 
-        await eventually(folded, timeout=20)
+        await eventually(folded)
         await api.dispatcher.decide(created["id"], start(task["id"]))
         agent_id = start(task["id"]).agent_id
-        await eventually(agent_found, timeout=20)
+        await eventually(agent_found)
         assert (found[0].task_id, found[0].agent["attempt_number"]) == (task["id"], 1)
         assert await api.parts.reader.find_agent("blue", agent_id) is None
         assert await api.parts.reader.find_task("blue", task["id"]) is None

@@ -304,7 +304,7 @@ async def test_without_a_broker_writes_are_refused_and_reads_go_on(api: Running,
     async def accepted() -> bool:
         return (await api.http.post("/api/orchestrations", json=order(name="kept"))).status_code == 201
 
-    await eventually(accepted, timeout=20)
+    await eventually(accepted)
 
     async def listed() -> bool:
         items = (await api.http.get("/api/orchestrations")).json()["items"]

@@ -211,7 +211,7 @@ async def test_what_cannot_be_stored_is_not_said_to_be_received(
         async def taken() -> bool:
             return (await post(api)).status_code == 202
 
-        await eventually(taken, timeout=20)
+        await eventually(taken)
         assert await receipts(api) == 1
 
 

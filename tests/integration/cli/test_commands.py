@@ -251,7 +251,7 @@ async def test_list_show_and_events_for_programs(api: FakeApi) -> None:
 async def test_ctrl_c_ends_a_watch_with_130_and_without_noise(api: FakeApi) -> None:
     api.hold.clear()
     process = await start(api, "watch", ID)
-    await eventually(lambda: bool(api.resumed_after), timeout=20)
+    await eventually(lambda: bool(api.resumed_after))
     process.send_signal(signal.SIGINT)
     _, err = await output(process)
     assert (process.returncode, err) == (130, b"")

@@ -127,7 +127,7 @@ async def test_after_a_restart_of_the_api_it_goes_on_behind_the_last_message_wit
             following = asyncio.create_task(everything(follow(client, ID, pace), told.append))
             await eventually(lambda: fake.resumed_after == [None] and len(told) > 1)
             await servers.aclose()
-            await eventually(lambda: told[-1].note is not None, timeout=20)
+            await eventually(lambda: told[-1].note is not None)
             fake.hold.set()
             async with serving(fake, port=port):
                 await following

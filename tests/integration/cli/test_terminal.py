@@ -76,7 +76,7 @@ async def test_the_table_moves_while_the_orchestration_does_and_ends_in_a_summar
     api.hold.clear()
     terminal = Terminal(api, "watch", ID)
     running = asyncio.create_task(terminal.run())
-    await eventually(lambda: "PROCESSING" in terminal.text and "elapsed" in terminal.text, timeout=20)
+    await eventually(lambda: "PROCESSING" in terminal.text and "elapsed" in terminal.text)
     drawn = len(terminal.text)
     await eventually(lambda: terminal.text.count("elapsed") > 3 and len(terminal.text) > drawn)
     api.hold.set()

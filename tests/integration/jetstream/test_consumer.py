@@ -347,7 +347,7 @@ async def test_consuming_goes_on_after_the_broker_was_killed(nats: NatsServer, n
         nats.kill()
         await asyncio.to_thread(nats.start)
         await publish(nc, b"after")
-        await eventually(lambda: b"after" in seen.bodies, timeout=20)
+        await eventually(lambda: b"after" in seen.bodies)
         await gone(nc)
 
 

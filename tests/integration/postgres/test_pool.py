@@ -1,5 +1,6 @@
 """Connections: limits that hold, and one retry where a connection broke."""
 
+import asyncio
 import os
 import signal
 from datetime import timedelta
@@ -10,7 +11,8 @@ import pytest
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
 
-from shared.postgres.pool import DatabaseStalledError, connection_string, make_pool, transact
+from shared.postgres.pool import DatabaseStalledError, connection_string, make_pool, session, transact
+from tests.support.eventually import eventually
 
 
 async def test_time_limits_and_name_are_set(database_url: str) -> None:
@@ -132,3 +134,20 @@ def end_sessions(dsn: str) -> None:
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE application_name = 'victim' AND datname = current_database()"
         )
+
+
+async def test_a_session_is_closed_however_often_its_user_is_cancelled(database_url: str) -> None:
+    opened: list[AsyncConnection[Any]] = []
+
+    async def work() -> None:
+        async with session(database_url, name="some-service") as connection:
+            await connection.execute("SELECT 1")
+            opened.append(connection)
+            await asyncio.Event().wait()
+
+    working = asyncio.create_task(work())
+    await eventually(lambda: opened)
+    while not working.done():
+        working.cancel()
+        await asyncio.sleep(0)
+    assert opened[0].closed

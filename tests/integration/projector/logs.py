@@ -81,7 +81,7 @@ async def project(dsn: str, nc: Client) -> None:
 
 async def shown(dsn: str, sequence: int) -> None:
     """Wait until the read side shows everything up to `sequence`."""
-    await eventually(lambda: _reached(dsn, sequence), timeout=20)
+    await eventually(lambda: _reached(dsn, sequence))
 
 
 async def _reached(dsn: str, sequence: int) -> bool:

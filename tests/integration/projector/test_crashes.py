@@ -41,7 +41,7 @@ async def crash(dsn: str, nats_url: str, crash_at: int) -> int | None:
         sys.executable, "-m", "tests.integration.projector.crashing", env=environment
     )
     try:
-        return await asyncio.wait_for(process.wait(), 20)
+        return await asyncio.wait_for(process.wait(), 60)
     finally:
         if process.returncode is None:
             process.kill()

@@ -35,7 +35,7 @@ async def test_it_projects_tells_that_it_is_ready_and_ends_in_order(dsn: str, na
             sys.executable, "-m", "services.api.projector", env=environment, stderr=out
         )
     try:
-        await eventually(lambda: asyncio.to_thread(is_ready, port), timeout=20)
+        await eventually(lambda: asyncio.to_thread(is_ready, port))
         await shown(dsn, await append(client, every_event()))
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), 10) == 0, log.read_text()

@@ -227,7 +227,7 @@ async def test_agents_that_end_while_others_are_still_being_stopped_do_not_multi
         async with asyncio.TaskGroup() as group:
             for name in ("a", "b", "c"):
                 group.create_task(reconciler.reconcile(await d.w.state()))
-                await eventually(lambda: len(d.w.provider.stops) >= 1, timeout=10)
+                await eventually(lambda: len(d.w.provider.stops) >= 1)
                 if name == "a":
                     await d.observe("a", AgentStatus.STOPPED)
             answered.set()
@@ -256,7 +256,7 @@ async def test_a_provider_that_is_slow_to_stop_an_agent_holds_nothing_else_up() 
 
         d.w.provider.on_stop = [slowly]
         reconciling = asyncio.create_task(d.reconciler().reconcile(await d.w.state()))
-        await eventually(lambda: bool(d.w.provider.stops), timeout=10)
+        await eventually(lambda: bool(d.w.provider.stops))
         ticket = await d.w.ticket("c")
         assert [message.subject for message in d.publisher.messages if message.stream == QUEUE] == [
             f"queue.medium.{ticket.attempt_id}"
