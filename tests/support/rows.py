@@ -13,7 +13,7 @@ from services.api.projections import Change
 from services.api.read_side import write_rows
 from shared.domain.events import OrchestrationSpec, OrchestrationStatus, TaskSpec
 from shared.domain.state import Orchestration, Task
-from shared.postgres.pool import connect
+from shared.postgres.pool import session
 
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 WORDS: Final = ("fix", "fixes", "build", "Builder", "straße", "overflow", "api", "v2", "checkout", "no-op", "данные")
@@ -55,7 +55,7 @@ def _text(chance: random.Random) -> str:
 
 async def write_states(dsn: str, states: Iterable[Orchestration]) -> None:
     """Write their rows, as if each had just been made."""
-    async with await connect(dsn, name="rows") as connection:
+    async with session(dsn, name="rows") as connection:
         await write_changes(connection, [Change((state.team, state.id), state, 1) for state in states])
 
 

@@ -15,7 +15,7 @@ import pytest
 from services.api.idempotency_store import Answer, Claim, IdempotencyStore
 from shared.jetstream.publish import Ack, Publisher
 from shared.jetstream.topology import COMMANDS
-from shared.postgres.pool import connect
+from shared.postgres.pool import session
 from tests.integration.api.system import TASK, Running, order, running_api
 
 PATH = "/api/orchestrations"
@@ -150,7 +150,7 @@ async def test_a_key_is_free_for_something_new_when_a_day_has_passed(replicas: R
     api = replicas.one
     first = await post(api, "key", order(name="one"))
     await post(api, "other", order(name="two"))
-    async with await connect(replicas.database_url, name="test", autocommit=True) as database:
+    async with session(replicas.database_url, name="test", autocommit=True) as database:
         await database.execute("UPDATE idempotency SET created_at = created_at - interval '24 hours 30 minutes'")
         assert (await post(api, "key", order(name="one"))).content == first.content
         await database.execute("UPDATE idempotency SET created_at = created_at - interval '1 hour'")
@@ -166,7 +166,7 @@ async def test_who_loses_the_table_gets_the_same_orchestration_on_the_same_day(r
     for api in (replicas.one, replicas.two):
         api.parts.idempotency._clock = _Fixed(datetime.now(UTC).replace(hour=12))
     first = await post(replicas.one, "key", order(name="one"))
-    async with await connect(replicas.database_url, name="test", autocommit=True) as database:
+    async with session(replicas.database_url, name="test", autocommit=True) as database:
         await database.execute("DELETE FROM idempotency")
     assert (await post(replicas.two, "key", order(name="one"))).content == first.content
     assert await names(replicas.two) == {"one": 1}

@@ -20,7 +20,7 @@ from services.api.terms import read_search, words_in
 from shared.domain.events import OrchestrationStatus
 from shared.domain.state import Orchestration
 from shared.postgres.migrate import migrate
-from shared.postgres.pool import Pool, connect, make_pool
+from shared.postgres.pool import Pool, make_pool, session
 from tests.support.rows import (
     PEOPLE,
     REPOSITORIES,
@@ -237,7 +237,7 @@ async def test_a_list_follows_what_changes(dsn: str, pool: Pool) -> None:
         Wanted(tags=("kept",)),
     ]
     seen = []
-    async with await connect(dsn, name="rows") as connection:
+    async with session(dsn, name="rows") as connection:
         for old, new in ((None, before), (before, after), (after, gone)):
             await write_changes(connection, [Change((TEAM, before.id), new, new.version, old)])
             seen.append([bool((await every_page(pool, wanted, 10))[0]) for wanted in lists])
