@@ -71,9 +71,13 @@ def client_of(url: str, key: str = "key") -> httpx.AsyncClient:
 @asynccontextmanager
 async def in_process(clock: Clock | None = None, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """As `simulator`, without a network in between: quicker, but no connection can break."""
-    transport = httpx.ASGITransport(create_app(SimulatorSettings(**{**QUICK, **settings}), clock))
+    app = create_app(SimulatorSettings(**{**QUICK, **settings}), clock)
+    transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(base_url="http://simulator", transport=transport, auth=("key", "")) as client:
-        yield client
+        try:
+            yield client
+        finally:
+            await app.state.simulator.aclose()
 
 
 def v0_body(text: str = "Add a README", **fields: Any) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """The switches themselves: how they are written, and when they strike."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ from deploy.local.simulator import SimulatorSettings
 from deploy.local.simulator.behaviour import read_markers
 from deploy.local.simulator.board import Board
 from deploy.local.simulator.errors import ApiError
-from deploy.local.simulator.faults import FAULTS, read_switches
+from deploy.local.simulator.faults import CHANGES, FAULTS, read_switches
 from deploy.local.simulator.stats import Stats
 from tests.simulator.serving import (
     create_v1,
@@ -154,3 +156,11 @@ async def test_the_control_itself_is_never_struck_and_needs_no_key() -> None:
         assert (await client.get("/_sim/stats", auth=None)).status_code == 200
         assert (await client.get("/_sim/faults", auth=None)).status_code == 200
         assert (await stats(client))["calls"] == {}
+
+
+def test_every_fault_is_in_the_documentation() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text()
+    section = page[page.index("## Faults") : page.index("## Limits")]
+    documented = set(re.findall(r"`([a-zA-Z0-9_]+)`", section))
+    calls = "|".join(CHANGES)
+    assert {re.sub(f"^({calls})_(?=reset|error|slow|hang|truncated)", "CALL_", name) for name in FAULTS} <= documented

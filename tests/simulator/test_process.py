@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import httpx
@@ -46,9 +46,21 @@ def test_a_create_that_waits_is_cut_off_by_the_stop() -> None:
             httpx.post(f"{url}/v1/agents", json=v1_body(), auth=KEY, timeout=0.3)
         with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as waiting:
             waiting.sendall(_create_request())
-            _eventually_created(url, 2)
+            _eventually(lambda: httpx.get(f"{url}/_sim/stats").json()["creates"] == 2)
             process.terminate()
             assert process.wait(timeout=10) == 0
+
+
+def test_the_command_line_starts_it_alone_with_its_port_and_speed() -> None:
+    with _process(
+        "-m", "cli", "simulator", "--port", "0", "--speed", "600", SIMULATOR_DURATION_SECONDS="300"
+    ) as process:
+        url = _ready_url(process)
+        created = httpx.post(f"{url}/v1/agents", json=v1_body(), auth=KEY).json()
+        _eventually(lambda: httpx.get(f"{url}{run_path(created)}", auth=KEY).json()["status"] == "FINISHED")
+        assert httpx.get(f"{url}{run_path(created)}", auth=KEY).json()["durationMs"] >= 300_000
+        process.terminate()
+        assert process.wait(timeout=10) == 0
 
 
 def test_its_settings_come_from_the_environment() -> None:
@@ -76,11 +88,11 @@ def test_a_port_that_is_taken_is_named_and_ends_it_with_code_2() -> None:
 
 
 @contextmanager
-def _process(**environment: str) -> Iterator[subprocess.Popen[str]]:
+def _process(*command: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """The process, which is gone afterwards, however the test went."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SIMULATOR_")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "deploy.local.simulator"],
+        [sys.executable, *(command or ("-m", "deploy.local.simulator"))],
         env={**clean, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -105,9 +117,9 @@ def _create_request() -> bytes:
     return "\r\n".join((*head, "", "")).encode() + body
 
 
-def _eventually_created(url: str, number: int) -> None:
+def _eventually(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 10
-    while httpx.get(f"{url}/_sim/stats").json()["creates"] < number:
+    while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 

@@ -5,53 +5,26 @@ import hmac
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
 import httpx
 import pytest
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
+from tests.simulator.receiving import Receiver, receiving
 from tests.simulator.serving import (
-    BY,
     FOREVER,
     REPOSITORY,
     SECRET,
     agent_when,
     create_v0,
-    on,
-    serving,
     simulator,
     stats,
-    struck,
 )
 from tests.support.eventually import eventually
 
 
-@dataclass
-class Receiver:
-    """Takes webhooks: answers with the next of `answers`, then with 200."""
-
-    url: str = ""
-    answers: list[int] = field(default_factory=list)
-    received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
-
-    async def take(self, request: Request) -> Response:
-        self.received.append((dict(request.headers), await request.body()))
-        return Response(status_code=self.answers.pop(0) if self.answers else 200)
-
-    def target(self) -> dict[str, str]:
-        return {"url": self.url, "secret": SECRET}
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    receiver = Receiver()
-    app = Starlette(routes=[Route("/hook", receiver.take, methods=["POST"])])
-    with serving(app) as base:
-        receiver.url = f"{base}/hook"
+    with receiving() as receiver:
         yield receiver
 
 
@@ -64,7 +37,7 @@ async def test_a_finished_agent_is_told_with_the_real_headers_and_a_valid_signat
             webhook=receiver.target(),
             target={"autoCreatePr": True, "branchName": "orchestrator/task-1"},
         )
-        headers, raw = (await _received(receiver, 1))[0]
+        headers, raw = (await receiver.until(1))[0]
         agent = await agent_when(client, created["id"], "FINISHED")
 
     signature = hmac.new(SECRET.encode(), raw, hashlib.sha256).hexdigest()
@@ -96,7 +69,7 @@ async def test_an_error_is_told_and_other_ends_are_not(receiver: Receiver) -> No
         expired = await create_v0(client, "[[sim:expire]]", webhook=receiver.target())
         await agent_when(client, expired["id"], "EXPIRED")
         failed = await create_v0(client, "[[sim:fail]]", webhook=receiver.target())
-        body = json.loads((await _received(receiver, 1))[0][1])
+        body = json.loads((await receiver.until(1))[0][1])
         assert (body["id"], body["status"]) == (failed["id"], "ERROR")
         assert "summary" not in body
         assert (await stats(client))["webhooks"]["sent"] == 1
@@ -106,7 +79,7 @@ async def test_a_delivery_is_repeated_unchanged_until_it_is_taken(receiver: Rece
     receiver.answers = [500, 302, 429]
     async with simulator() as client:
         await create_v0(client, webhook=receiver.target())
-        received = await _received(receiver, 4)
+        received = await receiver.until(4)
         assert len({headers["x-webhook-id"] for headers, _ in received}) == 1
         assert len({raw for _, raw in received}) == 1
         await _counted(client, sent=1, attempts=4, delivered=1, failed=0)
@@ -129,33 +102,21 @@ async def test_a_receiver_that_cannot_be_reached_counts_as_a_failed_try() -> Non
 async def test_without_a_secret_there_is_no_signature(receiver: Receiver) -> None:
     async with simulator() as client:
         await create_v0(client, webhook={"url": receiver.url})
-        assert "x-webhook-signature" not in (await _received(receiver, 1))[0][0]
+        assert "x-webhook-signature" not in (await receiver.until(1))[0][0]
 
 
 async def test_each_end_of_a_followed_up_agent_is_told_under_an_id_of_its_own(receiver: Receiver) -> None:
     async with simulator() as client:
         agent_id = (await create_v0(client, webhook=receiver.target()))["id"]
-        await _received(receiver, 1)
+        await receiver.until(1)
         await client.post(f"/v0/agents/{agent_id}/followup", json={"prompt": {"text": "More"}})
-        received = await _received(receiver, 2)
+        received = await receiver.until(2)
         assert len({headers["x-webhook-id"] for headers, _ in received}) == 2
-
-
-@BY
-async def test_a_webhook_can_be_lost(receiver: Receiver, by_marker: bool) -> None:
-    marker, switches = on(by_marker, "webhook_lost", count=1)
-    async with simulator(faults=switches) as client:
-        lost = await create_v0(client, f"Lost {marker}", webhook=receiver.target())
-        await agent_when(client, lost["id"], "FINISHED")
-        told = await create_v0(client, "Told", webhook=receiver.target())
-        assert json.loads((await _received(receiver, 1))[0][1])["id"] == told["id"]
-        await _counted(client, sent=2, attempts=1, delivered=1, failed=0)
-        assert await struck(client) == {"webhook_lost": 1}
 
 
 async def test_many_ends_at_once_are_all_told(receiver: Receiver) -> None:
     async with _agents_that_end_together(receiver, 100) as client:
-        await _received(receiver, 100)
+        await receiver.until(100)
         await _counted(client, sent=100, attempts=100, delivered=100, failed=0)
         assert len({json.loads(raw)["id"] for _, raw in receiver.received}) == 100
 
@@ -166,11 +127,6 @@ async def _agents_that_end_together(receiver: Receiver, number: int) -> AsyncIte
         for index in range(number):
             await create_v0(client, f"Task {index}", webhook=receiver.target())
         yield client
-
-
-async def _received(receiver: Receiver, number: int) -> list[tuple[dict[str, str], bytes]]:
-    await eventually(lambda: len(receiver.received) >= number)
-    return receiver.received
 
 
 async def _counted(client: httpx.AsyncClient, **counts: int) -> None:

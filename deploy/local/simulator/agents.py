@@ -133,6 +133,9 @@ class Agent:
     entry: Entry
     created_at: datetime
     updated_at: datetime
+    old_form: bool = False  # of its webhooks
+    early: bool = False  # its create is answered once `told` is set: when the webhook of its end was tried
+    told: asyncio.Event = field(default_factory=asyncio.Event)
     archived: bool = False
     pushed: bool = False
     runs: list[Run] = field(default_factory=list)

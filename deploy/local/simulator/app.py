@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 
-from deploy.local.simulator.agents import Agent, Run
+from deploy.local.simulator.artifacts import ArtifactLinks
 from deploy.local.simulator.board import Board
 from deploy.local.simulator.calls import Calls
 from deploy.local.simulator.clock import Clock, LoopClock
@@ -13,11 +13,13 @@ from deploy.local.simulator.connection import Droppable
 from deploy.local.simulator.control import control_routes
 from deploy.local.simulator.http import Gate, no_such_route
 from deploy.local.simulator.journal import Journal
+from deploy.local.simulator.limits import Limits
+from deploy.local.simulator.reports import Reports
 from deploy.local.simulator.settings import SimulatorSettings
 from deploy.local.simulator.stats import Stats
 from deploy.local.simulator.store import AgentStore
 from deploy.local.simulator.streams import RunStreams
-from deploy.local.simulator.v0 import V0, webhook_body
+from deploy.local.simulator.v0 import V0
 from deploy.local.simulator.v1 import V1
 from deploy.local.simulator.webhooks import WebhookSender
 
@@ -33,22 +35,19 @@ class Simulator:
         self.board = Board(settings.seed, self.stats)
         self.board.replace(settings.switches())
         self.calls = Calls(self.board, clock)
+        self.limits = Limits(settings, clock)
         self.webhooks = WebhookSender(clock, self.stats, settings.webhook_backoff_seconds)
-        self.store = AgentStore(settings, clock, self.stats, self.board, self.journal, self._report)
-        self.streams = RunStreams(clock, settings.heartbeat_seconds)
-
-    def _report(self, agent: Agent, run: Run) -> None:
-        webhook = agent.request.webhook
-        if webhook is None:
-            return
-        self.stats.webhooks.sent += 1
-        if not self.board.strikes("webhook_lost", agent.request.version, run.subject):
-            self.webhooks.send(webhook, webhook_body(agent, run, self.clock.now()))
+        self.reports = Reports(self.webhooks, self.board, clock, self.stats)
+        self.store = AgentStore(settings, clock, self.stats, self.board, self.journal, self.limits, self.reports.turned)
+        self.streams = RunStreams(clock, self.board, settings)
+        self.links = ArtifactLinks(self.store, clock, settings.seed)
 
     def reset(self) -> None:
         """Forget all agents, drop all webhooks under way, and count from zero again; the faults stay on."""
         self.store.clear()
+        self.reports.clear()
         self.webhooks.clear()
+        self.limits.clear()
         self.journal.clear()
         self.stats.clear()
         self.board.clear_counts()
@@ -71,11 +70,12 @@ def create_app(settings: SimulatorSettings | None = None, clock: Clock | None = 
         yield
         await simulator.aclose()
 
-    gate = Gate(simulator.settings, simulator.stats, simulator.calls, simulator.store.subject_of)
-    v0 = V0(simulator.store, simulator.calls, simulator.clock, simulator.settings)
-    v1 = V1(simulator.store, simulator.calls, simulator.streams, simulator.clock, simulator.settings)
+    store, calls, links = simulator.store, simulator.calls, simulator.links
+    gate = Gate(settings, simulator.stats, calls, simulator.limits, store.subject_of)
+    v0 = V0(store, calls, links, simulator.clock, settings)
+    v1 = V1(store, calls, simulator.streams, links, simulator.clock, settings)
     app = Droppable(
-        routes=[*v1.routes(gate), *v0.routes(gate), *control_routes(simulator)],
+        routes=[*v1.routes(gate), *v0.routes(gate), links.route(), *control_routes(simulator)],
         exception_handlers={404: no_such_route, 405: no_such_route},
         lifespan=lifespan,
     )

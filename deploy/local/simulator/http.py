@@ -18,6 +18,7 @@ from deploy.local.simulator.board import Subject
 from deploy.local.simulator.calls import Calls, Handler
 from deploy.local.simulator.connection import DroppedError, drop
 from deploy.local.simulator.errors import ApiError
+from deploy.local.simulator.limits import Limits, bucket_of
 from deploy.local.simulator.settings import SimulatorSettings
 from deploy.local.simulator.stats import Stats
 
@@ -38,21 +39,25 @@ class Gate:
         settings: SimulatorSettings,
         stats: Stats,
         calls: Calls,
+        limits: Limits,
         subject_of: Callable[[str], Subject | None],
     ) -> None:
         key = settings.api_key
         self._key = key.get_secret_value().encode() if key is not None else None
         self._stats = stats
         self._calls = calls
+        self._limits = limits
         self._subject_of = subject_of
 
     def route(self, method: str, path: str, handler: Handler) -> Route:
-        name = f"{method} {path}"
+        name, bucket = f"{method} {path}", bucket_of(method, path)
 
         async def endpoint(request: Request) -> Response:
             self._stats.calls[name] += 1
             try:
                 self._authorise(request)
+                if bucket is not None:
+                    self._limits.take(bucket)
                 if method != "GET":
                     return await handler(request)
                 subject = self._subject_of(request.path_params.get("id", ""))
@@ -97,7 +102,11 @@ async def read_body(request: Request, model: type[Body]) -> Body:
     Raises:
         ApiError: `missing_body`, or `validation_error` naming each bad field.
     """
-    content = await read_json(request)
+    return validated(await read_json(request), model)
+
+
+def validated(content: object, model: type[Body]) -> Body:
+    """As `read_body`, of what has been read already."""
     null = _null_in(content, "")
     if null is not None:
         raise ApiError("validation_error", f"{null or 'body'}: null is not allowed")

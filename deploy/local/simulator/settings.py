@@ -32,6 +32,16 @@ class SimulatorSettings(BaseSettings):
     heartbeat_seconds: float = Field(default=15.0, gt=0, allow_inf_nan=False)
     # Wait before the second try of a webhook, doubled for every further one.
     webhook_backoff_seconds: float = Field(default=0.5, ge=0, allow_inf_nan=False)
+    # How long a stream can be read after its run has ended; the real time is not published.
+    stream_retention_seconds: float = Field(default=86_400.0, ge=0, allow_inf_nan=False)
+    # 0 is no limit. Those of the list of repositories are the only ones that are published.
+    create_per_minute: int = Field(default=0, ge=0)
+    get_per_minute: int = Field(default=0, ge=0)
+    list_per_minute: int = Field(default=0, ge=0)
+    repositories_per_minute: int = Field(default=1, ge=0)
+    repositories_per_hour: int = Field(default=30, ge=0)
+    concurrent_agents: int = Field(default=0, ge=0, description="agents that are neither archived nor deleted")
+    repositories: tuple[str, ...] = ("https://github.com/acme/shop", "https://github.com/acme/widgets")
     faults: dict[str, object] = Field(default_factory=dict, description="those on from the start, as JSON")
 
     @field_validator("faults")

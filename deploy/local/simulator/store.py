@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -11,12 +11,13 @@ from uuid import uuid4
 
 from deploy.local.simulator import content
 from deploy.local.simulator.agents import MAX_RUNS, Agent, Hidden, NewAgent, Repository, Run, Status, branch_of
-from deploy.local.simulator.behaviour import Behaviour, read_markers
+from deploy.local.simulator.behaviour import Behaviour, Outcome, read_markers
 from deploy.local.simulator.board import Board, Strike, Subject
 from deploy.local.simulator.clock import Clock
 from deploy.local.simulator.errors import ApiError
 from deploy.local.simulator.faults import Version
 from deploy.local.simulator.journal import Entry, Journal
+from deploy.local.simulator.limits import Limits
 from deploy.local.simulator.refusals import refuse_by_switch
 from deploy.local.simulator.settings import SimulatorSettings
 from deploy.local.simulator.stats import Stats
@@ -26,6 +27,11 @@ _BOOT_SHARE, _BOOT_LIMIT = 0.1, 1.0
 
 # What v0 and v1 have no such word for.
 UNKNOWN_WORD = "HIBERNATING"
+_OUTCOMES: Mapping[Status, Outcome] = {
+    Status.FINISHED: "FINISHED",
+    Status.ERROR: "ERROR",
+    Status.EXPIRED: "EXPIRED",
+}
 _LATE: Sequence[Hidden] = ("branch", "pr", "summary", "usage")
 
 
@@ -42,7 +48,7 @@ class _Task:
 class AgentStore:
     """All agents, newest last. One event loop uses it; every move of a run is one timer, nothing polls.
 
-    `on_outcome(agent, run)` is called when a run has ended FINISHED or ERROR by itself.
+    `on_turn(agent, run)` is called whenever a run has got a new state.
     """
 
     def __init__(
@@ -52,14 +58,16 @@ class AgentStore:
         stats: Stats,
         board: Board,
         journal: Journal,
-        on_outcome: Callable[[Agent, Run], None],
+        limits: Limits,
+        on_turn: Callable[[Agent, Run], None],
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._stats = stats
         self._board = board
         self._journal = journal
-        self._on_outcome = on_outcome
+        self._limits = limits
+        self._on_turn = on_turn
         self._by_id: dict[str, Agent] = {}
         self._by_number: dict[int, Agent] = {}
         self._last_number = 0
@@ -121,12 +129,21 @@ class AgentStore:
             self._stats.create_conflicts += 1
             raise ApiError("agent_id_conflict")
         self._refuse_if_asked(request.version, subject, request.model)
+        self._limits.refuse_agents_beyond(self._taking_part)
         task = self._next_of_task(request.prompt, subject)
         agent = self._new_agent(request, task)
-        behaviour = self._behaviour(request.version, subject, task)
+        behaviour, delay = self._behaviour(request.version, subject, task), self._settings.create_seconds
+        if request.webhook is not None:
+            agent.old_form = self._board.strikes("webhook_old_form", request.version, subject) is not None
+            agent.early = self._board.strikes("webhook_early", request.version, subject) is not None
+        if agent.early:
+            behaviour, delay = replace(behaviour, run_seconds=0.0), 0.0
         self._stats.agent_created(task.line, request.attempt)
-        self._start(agent, request.prompt, behaviour, task, subject, delay=self._settings.create_seconds)
+        self._start(agent, request.prompt, behaviour, task, subject, delay=delay)
         return agent
+
+    def _taking_part(self) -> int:
+        return sum(not agent.archived for agent in self._by_id.values())
 
     def _refuse_if_asked(self, version: Version, subject: Subject, model: str | None) -> None:
         if subject.markers.refuse is not None:
@@ -200,7 +217,7 @@ class AgentStore:
         del agent.runs[:-MAX_RUNS]
         agent.updated_at = now
         agent.say(prompt, by_user=True)
-        agent.entry.note(run.id, run.word, now)
+        self._tell(agent, run)
         self._stats.run_began(agent.line, agent.request.attempt)
         if not self._strikes(agent, run, "creating_forever"):
             run.timer = self._clock.call_later(delay, self._boot, agent, run)
@@ -236,8 +253,6 @@ class AgentStore:
             agent.say(run.result, by_user=False)
         self._hold_back(agent, run)
         self._end(agent, run, status)
-        if status in (Status.FINISHED, Status.ERROR) and status not in run.words:
-            self._on_outcome(agent, run)
 
     def _hold_back(self, agent: Agent, run: Run) -> None:
         """Let what comes late be seen later than the end."""
@@ -258,13 +273,49 @@ class AgentStore:
 
     def _turn(self, agent: Agent, run: Run, status: Status) -> None:
         run.status, run.updated_at = status, self._clock.now()
+        self._tell(agent, run)
+
+    def _tell(self, agent: Agent, run: Run) -> None:
         agent.entry.note(run.id, run.word, run.updated_at)
+        self._on_turn(agent, run)
         _wake(run)
 
     def _vanish(self, agent: Agent) -> None:
         """As if it had never been, for clients; a further prompt in between makes no difference."""
         if self._by_id.get(agent.id) is agent:
             self._remove(agent)
+
+    # What is done to agents by hand
+
+    def vanish(self, agent_id: str) -> None:
+        """Let the agent be unknown from now on."""
+        self._remove(self.get(agent_id))
+
+    def settle(self, agent_id: str, word: str) -> None:
+        """Put the agent's run into the state of this name, or show the word in its place if there is no such state.
+
+        Raises:
+            ApiError: `agent_not_found`, or `validation_error` for a state that a run cannot come to from its own.
+        """
+        agent = self.get(agent_id)
+        run = agent.latest
+        if word not in Status.__members__:
+            run.words[run.status] = word
+            self._tell(agent, run)
+            return
+        status = Status(word)
+        begins = status is Status.RUNNING and run.status is Status.CREATING
+        if not run.status.active or (status.active and not begins):
+            raise ApiError("validation_error", f"status: a run that is {run.status} does not become {status}")
+        if run.timer is not None:
+            run.timer.cancel()
+        if begins:
+            self._work(agent, run, run.behaviour.run_seconds)
+        elif status is Status.CANCELLED:
+            self._end(agent, run, status)
+        else:
+            run.behaviour = run.behaviour.ending(_OUTCOMES[status])
+            self._finish(agent, run)
 
     # What clients do to agents
 
@@ -352,6 +403,7 @@ class AgentStore:
     def _remove(self, agent: Agent) -> None:
         del self._by_id[agent.id], self._by_number[agent.number]
         agent.entry.gone_at = self._clock.now()
+        agent.told.set()
         self._abandon([agent])
 
     def clear(self) -> None:

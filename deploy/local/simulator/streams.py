@@ -5,15 +5,19 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import orjson
+from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from deploy.local.simulator.agents import Run
+from deploy.local.simulator.board import Board
 from deploy.local.simulator.clock import Clock
+from deploy.local.simulator.connection import drop
 from deploy.local.simulator.content import number
 from deploy.local.simulator.errors import ApiError
+from deploy.local.simulator.settings import SimulatorSettings
 
-# How long the real API keeps a stream is not published; this one keeps it as long as the agent.
-_RETENTION_SECONDS = 86_400
+# A stream that is to be cut breaks after so many frames: those of the first two events, and something on the way.
+_CUT_AFTER = 5
 # A run spends up to a tenth of its time booting; events keep to the rest.
 _WORK_SHARE = 0.9
 
@@ -64,24 +68,44 @@ def _frame(kind: str, data: object, event_id: str | None = None) -> bytes:
 class RunStreams:
     """The open streams. A stream sleeps until its next event, its heartbeat or a move of its run."""
 
-    def __init__(self, clock: Clock, heartbeat_seconds: float) -> None:
+    def __init__(self, clock: Clock, board: Board, settings: SimulatorSettings) -> None:
         self._clock = clock
-        self._heartbeat = heartbeat_seconds
+        self._board = board
+        self._heartbeat = settings.heartbeat_seconds
+        self._retention = settings.stream_retention_seconds
         self._open: set[asyncio.Event] = set()
         self._closing = False
 
-    def response(self, run: Run, result: Callable[[], dict[str, object]], last_seen: str | None) -> StreamingResponse:
+    def response(
+        self, request: Request, run: Run, result: Callable[[], dict[str, object]], last_seen: str | None
+    ) -> StreamingResponse:
         """The stream from after the event `last_seen`, or from the beginning.
 
         Raises:
-            ApiError: `invalid_last_event_id` when the event is none of this run's.
+            ApiError: `stream_expired` when it is too late, `invalid_last_event_id` for an event of another run.
         """
-        frames = self._frames(run, result, _sequence(run, last_seen))
+        if self._is_over(run) or self._strikes(run, "stream_expired"):
+            raise ApiError("stream_expired")
+        seen = _sequence(run, last_seen)
+        if self._strikes(run, "stream_unavailable"):
+            frames = _unavailable()
+        elif self._strikes(run, "stream_silent"):
+            frames = self._nothing(run)
+        elif self._strikes(run, "stream_cut"):
+            frames = _cut(request, self._frames(run, result, seen))
+        else:
+            frames = self._frames(run, result, seen)
         headers = {
             "Cache-Control": "no-cache",
-            "X-Cursor-Stream-Retention-Seconds": str(_RETENTION_SECONDS),
+            "X-Cursor-Stream-Retention-Seconds": str(round(self._retention)),
         }
         return StreamingResponse(frames, headers=headers, media_type="text/event-stream")
+
+    def _is_over(self, run: Run) -> bool:
+        return run.ended is not None and self._clock.elapsed() > run.ended + self._retention
+
+    def _strikes(self, run: Run, name: str) -> bool:
+        return self._board.strikes(name, "v1", run.subject) is not None
 
     def close(self) -> None:
         """End every stream, so that a server that stops need not wait for its readers."""
@@ -103,6 +127,16 @@ class RunStreams:
                 yield _frame("done", {}, _event_id(run, last))
         finally:
             run.watchers.discard(wake)
+            self._open.discard(wake)
+
+    async def _nothing(self, run: Run) -> AsyncIterator[bytes]:
+        """A stream that is open and says nothing but how it began, not even that it lives."""
+        wake = asyncio.Event()
+        self._open.add(wake)
+        try:
+            yield _frame("status", {"runId": run.id, "status": run.word})
+            await wake.wait()
+        finally:
             self._open.discard(wake)
 
     async def _follow(self, run: Run, seen: int, wake: asyncio.Event) -> AsyncIterator[bytes]:
@@ -138,6 +172,22 @@ class RunStreams:
             await wake.wait()
         finally:
             timer.cancel()
+
+
+async def _unavailable() -> AsyncIterator[bytes]:
+    error = ApiError("stream_unavailable")
+    yield _frame("error", {"code": error.code, "message": error.message})
+
+
+async def _cut(request: Request, frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same, until the connection breaks."""
+    left = _CUT_AFTER
+    async for frame in frames:
+        yield frame
+        left -= 1
+        if not left:
+            break
+    await drop(request)
 
 
 def _due(run: Run, event: Event) -> float | None:

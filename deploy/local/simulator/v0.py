@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from functools import partial
+from urllib.parse import urlsplit
 
 import orjson
 from starlette.requests import Request
@@ -9,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from deploy.local.simulator.agents import Agent, Run, Status
+from deploy.local.simulator.artifacts import ArtifactLinks, artifacts_of
 from deploy.local.simulator.calls import Calls
 from deploy.local.simulator.clock import Clock
 from deploy.local.simulator.http import Gate, json_response, page_of, read_body
@@ -26,7 +28,7 @@ def agent_view(agent: Agent, run: Run) -> Json:
     view: Json = {
         "id": agent.id,
         "name": agent.name,
-        "status": _status(run),
+        "status": status_word(run),
         "source": _source(agent),
         "target": _target(agent, run),
         "createdAt": timestamp(agent.created_at),
@@ -37,7 +39,7 @@ def agent_view(agent: Agent, run: Run) -> Json:
     return view
 
 
-def _status(run: Run) -> str:
+def status_word(run: Run) -> str:
     """This version has no word for a cancelled run: it is one that was stopped."""
     return "STOPPED" if run.word == Status.CANCELLED else run.word
 
@@ -90,10 +92,15 @@ def webhook_body(agent: Agent, run: Run, now: datetime) -> bytes:
 class V0:
     """The handlers of `/v0`."""
 
-    def __init__(self, store: AgentStore, calls: Calls, clock: Clock, settings: SimulatorSettings) -> None:
+    def __init__(
+        self, store: AgentStore, calls: Calls, links: ArtifactLinks, clock: Clock, settings: SimulatorSettings
+    ) -> None:
         self._store = store
+        self._links = links
+        self._repositories = settings.repositories
         self._calls = calls
-        self._blocks_create = partial(clock.sleep, settings.create_seconds)
+        self._clock = clock
+        self._create_seconds = settings.create_seconds
         self._blocks_follow_up = partial(clock.sleep, settings.follow_up_seconds)
 
     def routes(self, gate: Gate) -> list[BaseRoute]:
@@ -104,20 +111,31 @@ class V0:
             gate.route("GET", agent, self.get_agent),
             gate.route("DELETE", agent, self.delete_agent),
             gate.route("GET", f"{agent}/conversation", self.conversation),
+            gate.route("GET", f"{agent}/artifacts", self.artifacts),
+            gate.route("GET", f"{agent}/artifacts/download", self.download),
             gate.route("POST", f"{agent}/followup", self.follow_up),
             gate.route("POST", f"{agent}/stop", self.stop),
             gate.route("GET", "/v0/me", self.me),
             gate.route("GET", "/v0/models", self.models),
+            gate.route("GET", "/v0/repositories", self.repositories),
         ]
 
     async def create_agent(self, request: Request) -> Response:
         new = (await read_body(request, CreateAgent)).new_agent()
         subject = self._store.subject(new.prompt, new.repositories)
 
-        def create() -> Response:
-            return json_response(self._view(self._store.create(new, subject)), 201)
+        made: list[Agent] = []
 
-        return await self._calls.change(request, "create", subject, create, self._blocks_create)
+        def create() -> Response:
+            made.append(self._store.create(new, subject))
+            return json_response(self._view(made[0]), 201)
+
+        async def block() -> None:
+            await self._clock.sleep(self._create_seconds)
+            if made[0].early:
+                await made[0].told.wait()
+
+        return await self._calls.change(request, "create", subject, create, block)
 
     async def list_agents(self, request: Request) -> Response:
         agents, cursor = self._store.page(*page_of(request))
@@ -150,6 +168,13 @@ class V0:
         ]
         return json_response({"id": agent.id, "messages": messages})
 
+    async def artifacts(self, request: Request) -> Response:
+        agent = self._store.get(request.path_params["id"])
+        return json_response({"artifacts": [artifact.view("v0") for artifact in artifacts_of(agent)]})
+
+    async def download(self, request: Request) -> Response:
+        return json_response(self._links.link(request, self._store.get(request.path_params["id"])))
+
     async def follow_up(self, request: Request) -> Response:
         body = await read_body(request, FollowUp)
         agent, prompt = self._store.get(request.path_params["id"]), body.prompt.text
@@ -180,6 +205,14 @@ class V0:
 
     async def models(self, request: Request) -> Response:
         return json_response({"models": [DEFAULT, *(model.id for model in MODELS)]})
+
+    async def repositories(self, _: Request) -> Response:
+        return json_response({"repositories": [_repository(url) for url in self._repositories]})
+
+
+def _repository(url: str) -> Json:
+    owner, _, name = urlsplit(url).path.strip("/").removesuffix(".git").rpartition("/")
+    return {"owner": owner, "name": name, "repository": url}
 
 
 def _id(request: Request) -> Response:

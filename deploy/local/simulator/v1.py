@@ -8,6 +8,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from deploy.local.simulator.agents import Agent, Run
+from deploy.local.simulator.artifacts import ArtifactLinks, artifacts_of
 from deploy.local.simulator.calls import Calls
 from deploy.local.simulator.clock import Clock
 from deploy.local.simulator.content import Usage, usage_of, without_scheme
@@ -146,9 +147,17 @@ class V1:
     """The handlers of `/v1`."""
 
     def __init__(
-        self, store: AgentStore, calls: Calls, streams: RunStreams, clock: Clock, settings: SimulatorSettings
+        self,
+        store: AgentStore,
+        calls: Calls,
+        streams: RunStreams,
+        links: ArtifactLinks,
+        clock: Clock,
+        settings: SimulatorSettings,
     ) -> None:
         self._store = store
+        self._links = links
+        self._repositories = settings.repositories
         self._calls = calls
         self._streams = streams
         self._blocks_create = partial(clock.sleep, settings.create_seconds)
@@ -162,6 +171,8 @@ class V1:
             gate.route("GET", agent, self.get_agent),
             gate.route("DELETE", agent, self.delete_agent),
             gate.route("GET", f"{agent}/usage", self.usage),
+            gate.route("GET", f"{agent}/artifacts", self.artifacts),
+            gate.route("GET", f"{agent}/artifacts/download", self.download),
             gate.route("POST", f"{agent}/archive", self.archive),
             gate.route("POST", f"{agent}/unarchive", self.unarchive),
             gate.route("POST", f"{agent}/runs", self.create_run),
@@ -171,6 +182,7 @@ class V1:
             gate.route("POST", f"{run}/cancel", self.cancel),
             gate.route("GET", "/v1/me", self.me),
             gate.route("GET", "/v1/models", self.models),
+            gate.route("GET", "/v1/repositories", self.repositories),
         ]
 
     async def create_agent(self, request: Request) -> Response:
@@ -226,6 +238,13 @@ class V1:
             return json_response(usage_view([self._store.get_run(agent_id, run_id)[1]]))
         return json_response(usage_view(self._store.get(agent_id).runs))
 
+    async def artifacts(self, request: Request) -> Response:
+        agent = self._store.get(request.path_params["id"])
+        return json_response({"items": [artifact.view("v1") for artifact in artifacts_of(agent)]})
+
+    async def download(self, request: Request) -> Response:
+        return json_response(self._links.link(request, self._store.get(request.path_params["id"])))
+
     async def create_run(self, request: Request) -> Response:
         body = await read_body(request, CreateRun)
         agent, prompt = self._store.get(request.path_params["id"]), body.prompt.text
@@ -264,7 +283,7 @@ class V1:
     async def stream(self, request: Request) -> Response:
         agent, run = self._run(request)
         last_seen = request.headers.get("last-event-id")
-        return self._streams.response(run, lambda: result_view(agent, run), last_seen)
+        return self._streams.response(request, run, lambda: result_view(agent, run), last_seen)
 
     def _run(self, request: Request) -> tuple[Agent, Run]:
         return self._store.get_run(request.path_params["id"], request.path_params["runId"])
@@ -290,6 +309,9 @@ class V1:
             for model in MODELS
         ]
         return json_response({"items": items})
+
+    async def repositories(self, _: Request) -> Response:
+        return json_response({"items": [{"url": url} for url in self._repositories]})
 
 
 def _pr_urls(agent: Agent) -> list[str | None]:

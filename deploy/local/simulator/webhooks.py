@@ -3,7 +3,9 @@
 import asyncio
 import hashlib
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 from uuid import uuid4
 
 import httpx
@@ -11,6 +13,8 @@ import httpx
 from deploy.local.simulator.agents import Webhook
 from deploy.local.simulator.clock import Clock
 from deploy.local.simulator.stats import Stats
+
+Form = Literal["real", "old"]
 
 TRIES = 6
 _TIMEOUT = httpx.Timeout(10.0, pool=None)
@@ -23,6 +27,7 @@ class _Delivery:
     url: str
     body: bytes
     headers: dict[str, str] = field(repr=False)
+    tried: Callable[[], object]
     attempts: int = 0
 
 
@@ -37,9 +42,14 @@ class WebhookSender:
         self._pending: set[_Delivery] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def send(self, webhook: Webhook, body: bytes) -> None:
-        """Start the delivery of `body` and return; what becomes of it shows in the stats."""
-        delivery = _Delivery(webhook.url, body, _headers(webhook, body))
+    def send(
+        self, webhook: Webhook, body: bytes, *, form: Form, badly_signed: bool, tried: Callable[[], object]
+    ) -> None:
+        """Start the delivery of `body` and return; what becomes of it shows in the stats.
+
+        `tried` is called when its first try is over, however that went.
+        """
+        delivery = _Delivery(webhook.url, body, _headers(webhook, body, form, badly_signed), tried)
         self._pending.add(delivery)
         self._launch(delivery)
 
@@ -64,7 +74,10 @@ class WebhookSender:
     async def _try(self, delivery: _Delivery) -> None:
         delivery.attempts += 1
         self._stats.webhooks.attempts += 1
-        if await self._post(delivery):
+        taken = await self._post(delivery)
+        if delivery.attempts == 1:
+            delivery.tried()
+        if taken:
             self._stats.webhooks.delivered += 1
         elif delivery.attempts < TRIES:
             wait = self._backoff * 2 ** (delivery.attempts - 1)
@@ -86,14 +99,12 @@ class WebhookSender:
         return response.is_success
 
 
-def _headers(webhook: Webhook, body: bytes) -> dict[str, str]:
-    headers = {
-        "Content-Type": "application/json",
-        "User-Agent": "Cursor-Agent-Webhook/1.0",
-        "X-Webhook-Event": "statusChange",
-        "X-Webhook-ID": str(uuid4()),
-    }
+def _headers(webhook: Webhook, body: bytes, form: Form, badly_signed: bool) -> dict[str, str]:
+    headers = {"Content-Type": "application/json", "User-Agent": "Cursor-Agent-Webhook/1.0"}
+    if form == "real":
+        headers |= {"X-Webhook-Event": "statusChange", "X-Webhook-ID": str(uuid4())}
     if webhook.secret is not None:
-        digest = hmac.new(webhook.secret.encode(), body, hashlib.sha256).hexdigest()
-        headers["X-Webhook-Signature"] = f"sha256={digest}"
+        secret = f"not {webhook.secret}" if badly_signed else webhook.secret
+        digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+        headers["X-Webhook-Signature" if form == "real" else "X-Cursor-Signature"] = f"sha256={digest}"
     return headers
