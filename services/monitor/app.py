@@ -1,27 +1,42 @@
 """The composition root of the monitor."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
+from services.monitor.asked import AskedSweeps
+from services.monitor.census import Census
 from services.monitor.claims import BrokerClaims
 from services.monitor.observer import Observer
 from services.monitor.old_ends import OldEnds
+from services.monitor.ownership import PostgresOwnership
+from services.monitor.quiet import QuietAttempts
 from services.monitor.receipts import Receipts
 from services.monitor.settings import MonitorSettings
 from services.monitor.streams import Streams
+from services.monitor.sweep import Sweeper
+from services.monitor.turns import Turns
 from services.monitor.watch import Watch
 from shared.command_handler import CommandHandler
+from shared.following import Following
 from shared.jetstream.consumer import subscribe, watch_consumers
 from shared.jetstream.event_log import JetStreamEventLog
+from shared.jetstream.kv import JetStreamKeyValue
+from shared.jetstream.publish import JetStreamPublisher
 from shared.jetstream.pull import make_broker
-from shared.jetstream.topology import MONITOR_RECEIPTS, MONITOR_WATCH
+from shared.jetstream.topology import CONTROLS, MONITOR_RECEIPTS, MONITOR_WATCH
 from shared.observability.metrics import ConsumerMetrics
+from shared.postgres.pool import make_pool
 from shared.process import Runtime, run
 from shared.provider_client import make_limiter, open_provider
 from shared.system import RandomIds, SystemClock
 
+_log = logging.getLogger(__name__)
+
 _WORKERS = 64
+_SWEEP_CONNECTIONS = 2
 # A watch comes again for as long as its agent lives, so how often it came says nothing of failures.
 _WATCH_DELAYS = (1.0, 5.0, 30.0)
 
@@ -45,12 +60,45 @@ async def build(settings: MonitorSettings, runtime: Runtime) -> AsyncIterator[No
         watching = asyncio.create_task(watch_consumers(nc, [MONITOR_RECEIPTS, MONITOR_WATCH]), name="watch-consumers")
         runtime.supervise(watching)
         try:
-            yield
+            async with _sweeping(settings, runtime, observer):
+                yield
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
             await broker.stop()
             await streams.aclose()
+
+
+@asynccontextmanager
+async def _sweeping(settings: MonitorSettings, runtime: Runtime, observer: Observer) -> AsyncIterator[None]:
+    """Sweeps by the clock and on request, if there is a database that tells which agents are ours."""
+    nc = runtime.nc
+    if settings.database_url is None:
+        _log.warning("No DATABASE_URL: agents that belong to no attempt are not looked for")
+        async with AskedSweeps(nc, None).answering():
+            yield
+        return
+    dsn = settings.database_url.get_secret_value()
+    async with make_pool(dsn, name="monitor", max_size=_SWEEP_CONNECTIONS) as pool:
+        sweeper = _sweeper(settings, observer, PostgresOwnership(pool), Following(JetStreamPublisher(nc)))
+        turns = Turns(JetStreamKeyValue(nc, CONTROLS), observer.clock, timedelta(seconds=settings.sweep_seconds))
+        sweeping = asyncio.create_task(sweeper.run(turns), name="sweep")
+        runtime.supervise(sweeping)
+        try:
+            async with AskedSweeps(nc, sweeper).answering():
+                yield
+        finally:
+            sweeping.cancel()
+            await asyncio.gather(sweeping, return_exceptions=True)
+
+
+def _sweeper(
+    settings: MonitorSettings, observer: Observer, ownership: PostgresOwnership, following: Following
+) -> Sweeper:
+    handler, provider, clock = observer.handler, observer.provider, observer.clock
+    limit = timedelta(seconds=settings.sweep_quiet_seconds)
+    quiet = QuietAttempts(handler, observer, ownership, following, clock, limit)
+    return Sweeper(handler, provider, Census(provider, clock), ownership, quiet)
 
 
 def main() -> None:

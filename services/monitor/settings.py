@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from services.monitor.watch import PollPolicy
 from shared.domain.patience import Patience
@@ -20,6 +20,13 @@ class MonitorSettings(ProviderSettings):
 
     result_grace_seconds: float = Field(default=60.0, ge=0)
     """How long branch, pull request, summary and usage are looked for after an agent has finished."""
+
+    database_url: SecretStr | None = None
+    """Where it is read which agents are ours. Without it nothing is swept: see `services.monitor.sweep`."""
+    sweep_seconds: float = Field(default=3600.0, gt=0)
+    """Between two sweeps, over all replicas."""
+    sweep_quiet_seconds: float = Field(default=7200.0, gt=0)
+    """An attempt that has been without news for so long is looked at by the sweep, too."""
 
     @property
     def patience(self) -> Patience:

@@ -31,6 +31,7 @@ QUEUE_SECONDS = Histogram(
 ERRORS = Counter("errors", "Errors by kind", ["type", "code"])
 WEBHOOKS_RECEIVED = Counter("webhooks_received", "Webhooks from the provider", ["event", "status"])
 WEBHOOK_DELIVERIES = Counter("webhook_deliveries", "Tries to notify a receiver", ["channel", "status"])
+ORPHANED_AGENTS = Counter("orphaned_agents", "Agents at work for no attempt, by what was done about them", ["action"])
 SLOTS_IN_USE = Gauge("agent_slots_in_use", "Slots taken by attempts, over the whole installation")
 PROJECTION_LAG = Gauge("projection_lag_events", "Messages of the log that the read side does not show yet")
 PROJECTION_SEQUENCE = Gauge("projection_sequence", "Sequence of the log up to which the read side shows it")

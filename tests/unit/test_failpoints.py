@@ -19,22 +19,23 @@ from shared.cursor.provider import Provider
 _SERVICES = Path(next(iter(services.__path__)))
 _SHARED = Path(next(iter(shared.__path__)))
 
+_OF_THE_MONITOR = ("claims.py", "ownership.py", "asked.py")
 _HANDLERS = [
     *sorted(_SERVICES.glob("dispatcher/*.py")),
-    *sorted(set(_SERVICES.glob("monitor/*.py")) - {_SERVICES / "monitor/claims.py"}),
+    *sorted(set(_SERVICES.glob("monitor/*.py")) - {_SERVICES / "monitor" / name for name in _OF_THE_MONITOR}),
     *(_SERVICES / "notifier" / name for name in ("publish.py", "deliveries.py", "history.py", "channels/webhook.py")),
-    *(_SHARED / name for name in ("command_handler.py", "rate_limit.py")),
+    *(_SHARED / name for name in ("command_handler.py", "following.py", "rate_limit.py")),
 ]
 _ADAPTERS = [
     *(_SHARED / "jetstream" / name for name in ("event_log.py", "publish.py", "kv.py", "timers.py", "replies.py")),
     *(_SERVICES / "notifier" / name for name in ("records.py", "outbound.py")),
-    _SERVICES / "monitor/claims.py",
+    *(_SERVICES / "monitor" / name for name in _OF_THE_MONITOR),
 ]
 # What is awaited here waits for this process alone: a clock, a lock, a task of its own.
 _WITHIN = {"sleep", "_sleep", "wait", "changed", "lock", "setdefault", "_listening", "take", "gather", "aclosing"}
 # Handed over under another name: `SharedRateLimiter.wait` and `.acquire`, `Reconciler.keep_followed`,
-# `Provider.stream`, `BrokerClaims._claim`.
-_GIVEN = {"create_wait", "permission", "follow", "events", "held"}
+# `Provider.stream`, `BrokerClaims._claim`, and as `call` what asks the provider.
+_GIVEN = {"create_wait", "permission", "follow", "events", "held", "call"}
 # Each of these is told from the provider's client, whose every request has failpoints.
 _AT_PROVIDER = {name for name in vars(Provider) if not name.startswith("_")}
 

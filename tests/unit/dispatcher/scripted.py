@@ -65,6 +65,8 @@ class ScriptedProvider:
         self.page_size = 100
         self.pages = 0  # that were asked for
         self.on_list: list[Step] = []
+        self.branches_of: dict[str, str] = {}  # of agents that nobody created here
+        self.repositories_of: dict[str, str] = {}
         self.stops: list[tuple[str, str | None]] = []
         self.stop_error: ProviderError | None = None
         self.on_stop: list[Step] = []
@@ -133,13 +135,15 @@ class ScriptedProvider:
         return AgentPage(shown, str(end) if end < len(newest) else None)
 
     def _listed(self, agent: AgentSnapshot) -> ListedAgent:
-        branch = next((name for name, agent_id in self._branches.items() if agent_id == agent.agent_id), None)
+        made = {agent_id: name for name, agent_id in self._branches.items()}
+        branch = self.branches_of.get(agent.agent_id) or made.get(agent.agent_id)
         return ListedAgent(
             agent.agent_id,
             is_at_rest=agent.status.is_terminal,
             run_id=agent.run_id,
             url=agent.url,
             branch=branch if self.version == "v0" else None,
+            repository=self.repositories_of.get(agent.agent_id),
             created_at=agent.created_at,
         )
 

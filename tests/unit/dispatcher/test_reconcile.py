@@ -1,7 +1,7 @@
 """What ought to be under way is brought under way, and a second time does no harm."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -28,31 +28,13 @@ from shared.domain.plan import ArchiveAgent, Cleanup
 from shared.domain.state import Phase
 from shared.envelope import encode
 from shared.jetstream.consumer import Later, Poison
-from shared.jetstream.errors import AlreadyThereError
-from shared.jetstream.publish import Ack
 from shared.jetstream.topology import QUEUE, WATCH
-from shared.memory import MemoryEventLog, MemoryPublisher, MemoryTimers
+from shared.memory import MemoryEventLog, MemoryTimers
 from shared.messages import Ticket, Wake, Watched
 from tests.support.eventually import eventually
+from tests.unit.dispatcher.publisher import OnePerSubject
 from tests.unit.dispatcher.scripted import NO_KEY, UNANSWERED, UNAVAILABLE
 from tests.unit.dispatcher.world import ORCHESTRATION, START, TEAM, World, delivery, make_task, world
-
-
-class OnePerSubject(MemoryPublisher):
-    """As the queues of tickets and watched agents: one message a subject."""
-
-    async def publish(
-        self,
-        subject: str,
-        data: bytes,
-        *,
-        stream: str,
-        msg_id: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Ack:
-        if self.on(subject):
-            raise AlreadyThereError(subject)
-        return await super().publish(subject, data, stream=stream, msg_id=msg_id, headers=headers)
 
 
 @dataclass
