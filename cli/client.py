@@ -20,7 +20,9 @@ Parameters = Mapping[str, Parameter]
 """Of a query: None and an empty sequence leave one out."""
 
 # The API waits up to 5 s for the decision on a command before it answers.
-_TIMEOUT = httpx.Timeout(15.0, connect=5.0)
+_SECONDS = 15.0
+_CONNECT_SECONDS = 5.0
+_TIMEOUT = httpx.Timeout(_SECONDS, connect=_CONNECT_SECONDS)
 # A live stream sends at least a heartbeat every 10 s; silence beyond this is a dead connection.
 _STREAM_TIMEOUT = httpx.Timeout(5.0, read=25.0)
 # Of these, nothing was sent.
@@ -77,12 +79,14 @@ class Client:
         body: View | None = None,
         params: Parameters | None = None,
         key: str | None = None,
+        seconds: float = _SECONDS,
     ) -> Answer:
-        """Sends one request once; `key` is its Idempotency-Key."""
+        """Sends one request once; `key` is its Idempotency-Key, `seconds` how long its answer may take."""
         given = {name: value for name, value in (params or {}).items() if value not in (None, [], ())}
         headers = {"Idempotency-Key": key} if key is not None else {}
+        timeout = httpx.Timeout(seconds, connect=_CONNECT_SECONDS)
         try:
-            response = await self._http.request(method, path, json=body, params=given, headers=headers)
+            response = await self._http.request(method, path, json=body, params=given, headers=headers, timeout=timeout)
         except httpx.HTTPError as exc:
             raise self._unreachable(exc, changes=method != "GET") from exc
         if not response.is_success:

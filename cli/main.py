@@ -2,7 +2,7 @@
 
 import typer
 
-from cli.commands import agents, catalogue, creating, deliveries, keys, lifecycle, local, queue, reading, tasks
+from cli.commands import agents, catalogue, cleanup, creating, deliveries, keys, lifecycle, local, queue, reading, tasks
 
 _HELP = """Runs programmes of coding work on cloud agents.
 
@@ -24,6 +24,7 @@ for name, group in (
     ("deliveries", deliveries.group),
     ("keys", keys.group),
     ("queue", queue.group),
+    ("cleanup", cleanup.group),
 ):
     app.add_typer(group, name=name)
 

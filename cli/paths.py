@@ -5,6 +5,7 @@ from urllib.parse import quote
 from cli.errors import UsageError
 
 ORCHESTRATIONS = "/api/orchestrations"
+AGENTS = "/api/cloud-agents"
 DELIVERIES = "/api/webhook-deliveries"
 KEYS = "/api/keys"
 QUEUE = "/api/queue"
@@ -20,7 +21,7 @@ def task(task_id: str) -> str:
 
 
 def agent(agent_id: str) -> str:
-    return f"/api/cloud-agents/{_part(agent_id, 'an agent')}"
+    return f"{AGENTS}/{_part(agent_id, 'an agent')}"
 
 
 def delivery(delivery_id: str) -> str:

@@ -307,6 +307,45 @@ def queue(found: View) -> RenderableType:
     )
 
 
+def sweep(found: View) -> RenderableType:
+    """What a sweep found: a row for each thing that it did, or would do, something about."""
+    unread = found.get("unread")
+    counts = facts(
+        (
+            ("agents looked through", found.get("checked")),
+            ("launched here and maybe at work", found.get("ours")),
+            ("could not be read", unread or None),
+        )
+    )
+    rows = [
+        *((one.get("agentId"), _SWEPT.get(str(one.get("action"))), one) for one in found.get("orphans") or ()),
+        *((one.get("agentId"), _SETTLED.get(str(one.get("action"))), one) for one in found.get("settled") or ()),
+    ]
+    table = _table(
+        "Agent What ~Orchestration ~Address",
+        (
+            (agent_id, what or one.get("action"), one.get("orchestrationId"), one.get("url"))
+            for agent_id, what, one in rows
+        ),
+        empty="every agent at work here belongs to a task",
+    )
+    return Group(counts, table)
+
+
+_SWEPT = {
+    "stopped": "orphaned, stopped",
+    "stopping": "orphaned, not stopped yet",
+    "left": "not at work for us, left alone",
+    "would_stop": "orphaned",
+}
+_SETTLED = {
+    "ended": "had ended unseen",
+    "put_back": "was not followed, is again",
+    "not_read": "no news, cannot be read",
+    "would_read": "no news",
+}
+
+
 def keys(items: Sequence[View], now: datetime) -> RenderableType:
     return _table(
         "Id ~Name Team State ~Permissions Used",

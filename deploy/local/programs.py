@@ -23,6 +23,7 @@ SIMULATOR_PACE = {
     # Its creates are answered within a second, so one without an answer is settled soon.
     "CREATE_SETTLE_SECONDS": "5",
     "SLOT_AUDIT_SECONDS": "5",
+    "SWEEP_SECONDS": "60",
     # Its v0 shows the old end of a continued agent for a moment only, and what an agent leaves comes soon.
     "FOLLOW_UP_GRACE_SECONDS": "2",
     "RESULT_GRACE_SECONDS": "2",

@@ -49,6 +49,7 @@ from services.api.routes import (
     queue,
     reading,
     stream,
+    sweep,
     task_commands,
     tasks,
     webhook,
@@ -56,6 +57,7 @@ from services.api.routes import (
 )
 from services.api.settings import ApiSettings
 from services.api.source import JetStreamSource
+from services.api.sweeps import Sweeps
 from services.api.webhook_limits import WebhookLimits
 from shared.jetstream.dead import DeadLetters
 from shared.jetstream.event_log import JetStreamEventLog
@@ -137,6 +139,7 @@ async def open_parts(settings: ApiSettings, runtime: Runtime) -> AsyncIterator[P
             costs=CostQueries(pool),
             deliveries=Deliveries(pool, publisher),
             queue=TeamQueue(pool, QueueSwitch(controls), DeadLetters(runtime.nc, publisher)),
+            sweeps=Sweeps(runtime.nc),
             history=commits,
             past=Past(commits, log, watcher, clock, patience=settings.visible_seconds),
             reader=OrchestrationReader(queries, log, watcher, newest, visible_seconds=settings.visible_seconds),
@@ -161,7 +164,7 @@ def make_app(parts: Parts) -> FastAPI:
     app.state.parts = parts
     for module in (
         *(orchestrations, listing, reading, lifecycle, history),
-        *(tasks, task_commands, agents, catalogue, stream, websocket, deliveries, queue, keys, webhook, health),
+        *(tasks, task_commands, sweep, agents, catalogue, stream, websocket, deliveries, queue, keys, webhook, health),
     ):
         app.include_router(module.router)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]

@@ -10,6 +10,7 @@ from services.api.keys_request import KeyRequest
 from services.api.openapi_answers import finish
 from services.api.patches import OrchestrationPatch, PauseRequest, TaskPatch
 from services.api.schemas import BulkRepository, BulkRequest, CreateRequest
+from services.api.sweeps import SweepOrder
 
 _TAGS = [
     {"name": "orchestrations", "description": "Programmes of coding work on cloud agents."},
@@ -42,6 +43,7 @@ def document(app: FastAPI) -> dict[str, Any]:
             TaskPatch,
             PauseRequest,
             FollowUpRequest,
+            SweepOrder,
         ):
             request = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(request.pop("$defs", {}))

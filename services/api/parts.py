@@ -20,6 +20,7 @@ from services.api.queries import Queries
 from services.api.queue import TeamQueue
 from services.api.reading import OrchestrationReader
 from services.api.settings import ApiSettings
+from services.api.sweeps import Sweeps
 from services.api.webhook_limits import WebhookLimits
 from shared.cursor.provider import Provider
 from shared.jetstream.publish import Publisher
@@ -43,6 +44,7 @@ class Parts:
     costs: CostQueries
     deliveries: Deliveries
     queue: TeamQueue
+    sweeps: Sweeps
     reader: OrchestrationReader
     history: History
     past: Past

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field, JsonValue
 from starlette.responses import JSONResponse
 
 from shared.domain.events import AgentStatus, OrchestrationStatus, TaskStatus
+from shared.sweeping import OrphanAction, SettledAction
 
 
 class Json(JSONResponse):
@@ -315,6 +316,43 @@ class AgentActionShape(BaseModel):
     id: str
     status: AgentStatus | None
     message: str
+
+
+class OrphanShape(BaseModel):
+    """An agent at work that no attempt under way has."""
+
+    agentId: str
+    url: str | None
+    status: str = Field(description="the provider's word")
+    orchestrationId: str
+    attemptId: str | None = Field(description="the last one that had it; null where the log does not have it")
+    action: OrphanAction = Field(
+        description="`stopping`: not seen to have stopped yet, it is told again; `left`: at work on what was not asked "
+        "for here, such as what a person told it since, and left alone; `would_stop`: with `dryRun`"
+    )
+
+
+class SettledShape(BaseModel):
+    """An attempt under way that had been without news for long, where anything came of looking at it."""
+
+    attemptId: str
+    orchestrationId: str
+    agentId: str | None
+    action: SettledAction = Field(
+        description="`ended`: its end was seen now; `put_back`: what launches or follows it had been lost; `not_read`: "
+        "the provider did not answer; `would_read`: with `dryRun`"
+    )
+
+
+class SweepShape(BaseModel):
+    """The report of a sweep."""
+
+    checked: int = Field(description="agents of the account that were looked through")
+    ours: int = Field(description="those of them that may be at work and were launched here")
+    unread: int = Field(description="those of ours that the provider did not tell enough of")
+    dryRun: bool
+    orphans: list[OrphanShape]
+    settled: list[SettledShape]
 
 
 class DeletedShape(BaseModel):

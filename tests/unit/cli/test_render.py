@@ -228,3 +228,25 @@ def test_a_held_queue_says_so_and_what_waits_for_what() -> None:
     assert "held: nothing is launched" in text
     assert "waiting for slot" in text
     assert "1 high" in text
+
+
+def test_a_sweep_shows_what_it_did_about_each_agent() -> None:
+    orphans = [
+        {"agentId": "bc-1", "action": "stopped", "orchestrationId": "o1", "url": "https://cursor.com/agents/bc-1"},
+        {"agentId": "bc-2", "action": "left", "orchestrationId": "o2", "url": None},
+        {"agentId": "bc-3", "action": "of a newer release", "orchestrationId": "o3"},
+    ]
+    settled = [{"agentId": None, "action": "put_back", "orchestrationId": "o4"}]
+    text = shown(tables.sweep({"checked": 9, "ours": 3, "unread": 0, "orphans": orphans, "settled": settled}))
+    assert "could not be read" not in text
+    lines = text.splitlines()
+    for words in (
+        ("bc-1", "orphaned, stopped", "o1", "https://cursor.com/agents/bc-1"),
+        ("bc-2", "left alone", "o2"),
+        ("bc-3", "of a newer release", "o3"),
+        ("is again", "o4"),
+    ):
+        assert any(all(word in line for word in words) for line in lines), words
+    nothing = shown(tables.sweep({"checked": 9, "ours": 0, "unread": 2, "orphans": [], "settled": []}))
+    assert "every agent at work here belongs to a task" in nothing
+    assert "could not be read" in nothing

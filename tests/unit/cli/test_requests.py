@@ -52,6 +52,8 @@ def _forget(api: StubApi) -> None:
         ("queue stats", "GET /api/queue/stats", {}, None),
         ("queue pause", "POST /api/queue/pause", {}, None),
         ("queue retry-failed", "POST /api/queue/retry-failed", {}, None),
+        ("cleanup orphaned-agents", "POST /api/cloud-agents/sweep", {}, {"dryRun": False}),
+        ("cleanup orphaned-agents --dry-run", "POST /api/cloud-agents/sweep", {}, {"dryRun": True}),
         ("keys revoke k1 --team a", "DELETE /api/keys/k1", {"team": ["a"]}, None),
         (f"stats {ID} --at 77", f"GET {ORCHESTRATION}/stats", {"at": ["77"]}, None),
         ("task show t1", "GET /api/tasks/t1", {}, None),
@@ -388,12 +390,13 @@ def test_every_path_that_is_asked_for_is_one_of_the_api(api: StubApi) -> None:
         "agent show bc-1|agent status bc-1|agent conversation bc-1|agent stop bc-1|agent followup bc-1 x|"
         "agent delete bc-1|models|costs|deliveries list|deliveries show d1|deliveries redeliver d1|list|"
         "queue stats|queue pause|queue resume|queue retry-failed|queue clear-failed|"
+        "cleanup orphaned-agents|"
         "keys create x -p admin|keys list|keys revoke k1|bulk - --repositories a/b"
     ).split("|"):
         orchestrator(api, *arguments.split(), "--json", stdin="title: x\n")
     asked = {one.line for one in api.asked}
     assert asked <= known, asked - known
-    assert len(asked) == 36
+    assert len(asked) == 37
 
 
 def test_nothing_is_asked_twice(api: StubApi) -> None:
