@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.domain.retry import RetryPolicy
@@ -65,5 +66,11 @@ class ProviderSettings(ServiceSettings):
 
 def complaint(error: ValidationError) -> str:
     """One message that names every wrong setting; never shows a value, it may be a secret."""
-    lines = [f"  {'_'.join(str(part) for part in e['loc']).upper()}: {e['msg']}" for e in error.errors()]
+    lines = [f"  {'_'.join(str(part) for part in e['loc']).upper()}: {_wrong(e)}" for e in error.errors()]
     return "wrong settings in the environment:\n" + "\n".join(lines)
+
+
+def _wrong(error: ErrorDetails) -> str:
+    if error["type"] == "too_short":  # only secrets have a shortest length, and those are no lists of items
+        return f"must have at least {error['ctx']['min_length']} characters"
+    return error["msg"]

@@ -14,7 +14,14 @@ _LOG_TAIL_CHARACTERS = 2_000
 
 
 class ChildFailedError(Exception):
-    """A child process ended, or was not ready in time; the message carries the end of its log."""
+    """A child process ended, or was not ready in time; the message carries the end of its log.
+
+    `exit_code`: None unless it ended by itself.
+    """
+
+    def __init__(self, message: str, exit_code: int | None = None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,7 @@ class Child:
         deadline = time.monotonic() + timeout
         while not self.is_ready():
             if not self.alive:
-                raise ChildFailedError(self.why("ended while starting"))
+                raise ChildFailedError(self.why("ended while starting"), self.exit_code)
             if time.monotonic() > deadline:
                 raise ChildFailedError(self.why(f"was not ready after {timeout:g} s"))
             time.sleep(0.01)

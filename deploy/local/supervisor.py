@@ -170,7 +170,7 @@ async def _ready(child: Child, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not await _is_ready(child):
         if not child.alive:
-            raise ChildFailedError(child.why("ended while starting"))
+            raise ChildFailedError(child.why("ended while starting"), child.exit_code)
         if time.monotonic() > deadline:
             raise ChildFailedError(child.why(f"was not ready after {seconds:g} s"))
         await asyncio.sleep(_GLANCE_SECONDS)
@@ -191,7 +191,7 @@ async def _finished(child: Child, seconds: float) -> None:
     except TimeoutError as exc:
         raise ChildFailedError(child.why(f"took longer than {seconds:g} s")) from exc
     if child.exit_code != 0:
-        raise ChildFailedError(child.why("failed"))
+        raise ChildFailedError(child.why("failed"), child.exit_code)
 
 
 async def _stopped(child: Child) -> None:

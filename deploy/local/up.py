@@ -75,7 +75,11 @@ async def run_up(
         except (PortTakenError, FolderInUseError) as error:
             say(f"orchestrator: {error}")
             return EXIT_MISCONFIGURED
-        except (ChildFailedError, OSError) as error:
+        except ChildFailedError as error:
+            say(f"orchestrator: {error}")
+            # It has said which setting; whoever started us is to know as well that trying again is no use.
+            return EXIT_MISCONFIGURED if error.exit_code == EXIT_MISCONFIGURED else EXIT_FAILED
+        except OSError as error:
             say(f"orchestrator: {error}")
             return EXIT_FAILED
         if stack is not None:

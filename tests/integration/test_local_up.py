@@ -224,6 +224,12 @@ def test_a_service_that_cannot_start_ends_it_all_with_the_reason(up: Callable[..
     assert _lock_is_free(system)
 
 
+def test_a_setting_that_a_service_refuses_is_one_of_ours(up: Callable[..., Run], system: Path) -> None:
+    (system / "services" / "monitor.py").write_text("raise SystemExit(2)")
+    code, out, _ = _ended(up())
+    assert (code, out) == (2, "")
+
+
 def test_a_stop_during_the_start_ends_it_all(up: Callable[..., Run], system: Path) -> None:
     (system / "shared" / "postgres" / "migrate.py").write_text("import time; time.sleep(600)")
     run = up()
