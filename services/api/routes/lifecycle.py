@@ -219,7 +219,8 @@ async def update(request: Request, principal: Writer, orchestration_id: Orchestr
     },
 )
 async def delete(request: Request, principal: Writer, orchestration_id: OrchestrationId, parts: TheParts) -> Response:
-    """Cancels what runs, then removes it: after that nothing of it is found by any id. What it cost stays counted."""
+    """Cancels what runs, then removes it: after that neither it nor its tasks or agents are found. What it cost stays
+    counted, and deliveries of what was told of it stay on record."""
     await refuse_anything(request)
     known = found(await parts.reader.exists(principal.team, orchestration_id))
     outcome = await carry_out(request, principal, parts, orchestration_id, DeleteOrchestration())
