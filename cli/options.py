@@ -16,6 +16,9 @@ Url = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON for programs instead of text for people.")]
 File = Annotated[Path, typer.Argument(metavar="FILE.yaml", help="The orchestration; - reads standard input.")]
+CheckRepository = Annotated[
+    bool, typer.Option("--check-repository", help="Ask GitHub first whether repository and ref are there.")
+]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The id of the orchestration.")]
 TaskName = Annotated[
     str,

@@ -213,6 +213,16 @@ def models(found: View) -> RenderableType:
     return table
 
 
+def repositories(found: View) -> RenderableType:
+    table = _table("~Repository", ([item.get("repository")] for item in found["items"]), empty="no repositories")
+    return Group(table, Text(f"as of {formats.date_and_time(found.get('as_of'))}", style="dim"))
+
+
+def artifacts(items: Sequence[View]) -> RenderableType:
+    rows = ((item.get("path"), item.get("size_bytes"), _when(item.get("updated_at"))) for item in items)
+    return _table("~Path >Bytes Changed", rows, empty="no files")
+
+
 def costs(found: View) -> RenderableType:
     sums = [*found["items"], {"key": "total", **(found.get("total") or {})}]
     return _table(

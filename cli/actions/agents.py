@@ -1,10 +1,11 @@
 """Cloud agents: what is known of one, what the provider says, and what can be asked of it."""
 
-from cli import paths, tables
+from cli import formats, paths, tables
 from cli.client import Client
+from cli.errors import ExitCode
 from cli.naming import agent_id
 from cli.once import post_once
-from cli.output import show, show_action
+from cli.output import plain_line, print_json, show, show_action
 
 
 async def show_agent(client: Client, name: str, *, as_json: bool) -> int:
@@ -21,6 +22,22 @@ async def status(client: Client, name: str, *, as_json: bool) -> int:
 async def conversation(client: Client, name: str, *, as_json: bool) -> int:
     found = await client.get(f"{await _path(client, name)}/conversation")
     return show(found, as_json=as_json, picture=lambda: tables.conversation(found.get("messages", [])))
+
+
+async def artifacts(client: Client, name: str, *, as_json: bool) -> int:
+    """The files that it left, as the provider lists them."""
+    found = await client.get(f"{await _path(client, name)}/artifacts")
+    return show(found, as_json=as_json, picture=lambda: tables.artifacts(found.get("items", [])))
+
+
+async def artifact(client: Client, name: str, path: str, *, as_json: bool) -> int:
+    """The link alone on stdout, to be fetched by another command."""
+    found = await client.get(f"{await _path(client, name)}/artifacts/link", {"path": path})
+    if as_json:
+        print_json(found)
+    else:
+        plain_line(formats.clean(found.get("url")))
+    return ExitCode.FINE
 
 
 async def stop(client: Client, name: str, *, as_json: bool) -> int:

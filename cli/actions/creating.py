@@ -26,9 +26,10 @@ async def create_and_activate(client: Client, body: View, *, key: str | None = N
     return str(created["id"])
 
 
-async def run_file(client: Client, file: Path, *, watch: bool, key: str | None, as_json: bool) -> int:
+async def run_file(client: Client, file: Path, *, watch: bool, check: bool, key: str | None, as_json: bool) -> int:
     """Creates and activates the orchestration of a file; with `watch`, follows it to its end."""
-    orchestration_id = await create_and_activate(client, read_orchestration(file), key=key)
+    body = _checked(read_orchestration(file)) if check else read_orchestration(file)
+    orchestration_id = await create_and_activate(client, body, key=key)
     if watch:
         last = await present(follow(client, orchestration_id), display(as_json=as_json))
         return ExitCode.FINE if last.succeeded else ExitCode.ENDED_BADLY
@@ -40,10 +41,11 @@ async def run_file(client: Client, file: Path, *, watch: bool, key: str | None, 
 
 
 async def create(
-    client: Client, file: Path | None, options: View, tasks: list[str], *, key: str | None, as_json: bool
+    client: Client, file: Path | None, options: View, tasks: list[str], *, check: bool, key: str | None, as_json: bool
 ) -> int:
     """Creates one from a file, or from options."""
-    created = await _created(client, _body(file, options, tasks), key)
+    body = _body(file, options, tasks)
+    created = await _created(client, _checked(body) if check else body, key)
     if as_json:
         print_json(created)
     elif created.get("schedule"):
@@ -65,6 +67,11 @@ def _body(file: Path | None, options: View, tasks: list[str]) -> View:
     return given if file is None else read_orchestration(file)
 
 
+def _checked(body: View) -> View:
+    """With the wish to have the repository looked at first, however the file spells it."""
+    return {**{name: value for name, value in body.items() if name != "check_repository"}, "checkRepository": True}
+
+
 async def _created(client: Client, body: View, key: str | None) -> View:
     return (await post_once(client, paths.ORCHESTRATIONS, body, key=key)).body
 
@@ -75,11 +82,13 @@ async def bulk(
     repositories: str | None,
     repositories_file: Path | None,
     *,
+    check: bool,
     key: str | None,
     as_json: bool,
 ) -> int:
     """Creates the orchestration of a file in each of many repositories, which take the place of its own."""
     body = _in_many(read_orchestration(file), _repositories(repositories, repositories_file))
+    body = _checked(body) if check else body
     answer = (await post_once(client, f"{paths.ORCHESTRATIONS}/bulk", body, key=key)).body
 
     def picture() -> RenderableType:

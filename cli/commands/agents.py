@@ -35,6 +35,27 @@ def conversation(agent: AgentName, as_json: Json = False, url: Url = None) -> No
 
 
 @group.command()
+def artifacts(agent: AgentName, as_json: Json = False, url: Url = None) -> None:
+    """List the files that an agent left beside its work."""
+    from cli.actions import agents
+
+    call(url, lambda client: agents.artifacts(client, agent, as_json=as_json))
+
+
+@group.command()
+def artifact(
+    agent: AgentName,
+    path: Annotated[str, typer.Argument(metavar="PATH", help="As `artifacts` names it.")],
+    as_json: Json = False,
+    url: Url = None,
+) -> None:
+    """Get a link to a file that an agent left. It is good for some minutes, for whoever has it."""
+    from cli.actions import agents
+
+    call(url, lambda client: agents.artifact(client, agent, path, as_json=as_json))
+
+
+@group.command()
 def stop(agent: AgentName, as_json: Json = False, url: Url = None) -> None:
     """Stop an agent; its task fails with AGENT_STOPPED and is not tried again by itself."""
     from cli.actions import agents

@@ -1,4 +1,4 @@
-"""`models`, `costs`."""
+"""`models`, `repositories`, `costs`."""
 
 from typing import Annotated
 
@@ -16,6 +16,17 @@ def models(as_json: Json = False, url: Url = None) -> None:
     from cli.actions import catalogue
 
     call(url, lambda client: catalogue.models(client, as_json=as_json))
+
+
+@app.command()
+def repositories(as_json: Json = False, url: Url = None) -> None:
+    """List the repositories that the provider has access to.
+
+    It may be asked for them seldom, so that the list may be an hour old.
+    """
+    from cli.actions import catalogue
+
+    call(url, lambda client: catalogue.repositories(client, as_json=as_json))
 
 
 @app.command()

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.calling import call
-from cli.options import File, Json, Once, Url
+from cli.options import CheckRepository, File, Json, Once, Url
 
 app = typer.Typer()
 
@@ -15,6 +15,7 @@ app = typer.Typer()
 def run(
     file: File,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow it to its end.")] = False,
+    check_repository: CheckRepository = False,
     idempotency_key: Once = None,
     as_json: Json = False,
     url: Url = None,
@@ -22,7 +23,12 @@ def run(
     """Create and activate the orchestration of a file."""
     from cli.actions import creating
 
-    call(url, lambda client: creating.run_file(client, file, watch=watch, key=idempotency_key, as_json=as_json))
+    call(
+        url,
+        lambda client: creating.run_file(
+            client, file, watch=watch, check=check_repository, key=idempotency_key, as_json=as_json
+        ),
+    )
 
 
 @app.command()
@@ -39,6 +45,7 @@ def create(
     max_cost: Annotated[float | None, typer.Option(help="Dollars; no agent is launched beyond.")] = None,
     webhook_url: Annotated[str | None, typer.Option(help="Where to tell how it went.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="Once per tag.")] = None,
+    check_repository: CheckRepository = False,
     idempotency_key: Once = None,
     as_json: Json = False,
     url: Url = None,
@@ -58,7 +65,12 @@ def create(
         "webhookUrl": webhook_url,
         "tags": tag,
     }
-    call(url, lambda client: creating.create(client, file, options, task or [], key=idempotency_key, as_json=as_json))
+    call(
+        url,
+        lambda client: creating.create(
+            client, file, options, task or [], check=check_repository, key=idempotency_key, as_json=as_json
+        ),
+    )
 
 
 @app.command()
@@ -71,6 +83,7 @@ def bulk(
     repositories_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="One repository a line, or a YAML list.")
     ] = None,
+    check_repository: CheckRepository = False,
     idempotency_key: Once = None,
     as_json: Json = False,
     url: Url = None,
@@ -84,6 +97,12 @@ def bulk(
     call(
         url,
         lambda client: creating.bulk(
-            client, file, repositories, repositories_file, key=idempotency_key, as_json=as_json
+            client,
+            file,
+            repositories,
+            repositories_file,
+            check=check_repository,
+            key=idempotency_key,
+            as_json=as_json,
         ),
     )

@@ -16,6 +16,7 @@ from services.api.costs import CostQueries
 from services.api.deliveries import Deliveries
 from services.api.errors import add_error_handlers
 from services.api.file_limit import allow_streams
+from services.api.github import GitHub
 from services.api.guard import JetStreamProbe
 from services.api.head import HeadAsGet
 from services.api.health import Health, ProviderCheck
@@ -34,6 +35,7 @@ from services.api.projector import Projector, running
 from services.api.queries import Queries
 from services.api.queue import TeamQueue
 from services.api.reading import OrchestrationReader
+from services.api.repository_list import RepositoryList
 from services.api.request_limit import RateLimitHeaders
 from services.api.responses import Json
 from services.api.routes import (
@@ -116,6 +118,8 @@ async def open_parts(settings: ApiSettings, runtime: Runtime) -> AsyncIterator[P
         models = ModelList(provider.models, patience=settings.models_seconds)
         provider_check = ProviderCheck(provider.me)
         models.refresh()
+        repositories = RepositoryList(provider.repositories)
+        stack.push_async_callback(repositories.aclose)
         stack.push_async_callback(models.aclose)
         stack.push_async_callback(provider_check.aclose)
         idempotency = Idempotency(PostgresIdempotency(pool), clock, RandomIds())
@@ -125,12 +129,17 @@ async def open_parts(settings: ApiSettings, runtime: Runtime) -> AsyncIterator[P
         commits = History(pool, log, newest)
         runtime.readiness.checks["database"] = _database_check(pool)
         runtime.readiness.checks["live"] = _live_check(hub)
+        github = _github(settings)
+        if github is not None:
+            stack.push_async_callback(github.aclose)
         yield Parts(
             settings=settings,
             clock=clock,
             ids=RandomIds(),
             access=await stack.enter_async_context(open_access(settings, runtime, clock)),
             models=models,
+            repositories=repositories,
+            github=github,
             provider=provider,
             commands=commands,
             idempotency=idempotency,
@@ -150,6 +159,11 @@ async def open_parts(settings: ApiSettings, runtime: Runtime) -> AsyncIterator[P
             health=Health(runtime.nc, queries, provider_check, clock, runtime.is_durable, time.monotonic()),
             readiness=runtime.readiness,
         )
+
+
+def _github(settings: ApiSettings) -> GitHub | None:
+    token = settings.github_token
+    return GitHub(token.get_secret_value(), settings.github_api_url) if token else None
 
 
 def make_app(parts: Parts) -> FastAPI:

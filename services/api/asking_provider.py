@@ -9,7 +9,13 @@ from typing import Final
 
 from services.api.errors import ApiError
 from shared.cursor.errors import ProviderError
-from shared.cursor.refusals import AGENT_NOT_FOUND, FEATURE_UNAVAILABLE, RATE_LIMIT_EXCEEDED, RUN_NOT_FOUND
+from shared.cursor.refusals import (
+    AGENT_NOT_FOUND,
+    ARTIFACT_NOT_FOUND,
+    FEATURE_UNAVAILABLE,
+    RATE_LIMIT_EXCEEDED,
+    RUN_NOT_FOUND,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +44,8 @@ def translated(error: ProviderError) -> ApiError:
     """What a caller may know of it: neither addresses, nor what the provider wrote, nor anything of our key."""
     if error.code in (AGENT_NOT_FOUND, RUN_NOT_FOUND):
         return ApiError("AGENT_NOT_FOUND", "the provider has no such agent, or has none any more")
+    if error.code == ARTIFACT_NOT_FOUND:
+        return ApiError("NOT_FOUND", "the agent has left no such file, or it is there no longer")
     if error.code == RATE_LIMIT_EXCEEDED:
         seconds = math.ceil(error.retry_after or _RETRY_SECONDS)
         message = "the limit of calls to the provider of the agents is used up; try again later"

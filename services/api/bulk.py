@@ -1,7 +1,7 @@
 """The same work in many repositories: checked and planned as a whole, carried out one by one, told one by one."""
 
 import asyncio
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, JsonValue
@@ -79,6 +79,11 @@ def plan_bulk(
     return BulkPlan(command=command, items=tuple(_items(request, ids)))
 
 
+def asks_for_check(body: Any) -> bool:
+    """Whether a request that `plan_bulk` took asks for its repositories to be looked at first."""
+    return (body.get("checkRepository") or body.get("check_repository")) is True
+
+
 def _items(request: BulkRequest, ids: RequestIds) -> Iterator[BulkItem]:
     first: dict[tuple[str, str], int] = {}
     for index, value in enumerate(request.repositories):
@@ -87,9 +92,14 @@ def _items(request: BulkRequest, ids: RequestIds) -> Iterator[BulkItem]:
             same = first.setdefault((wanted.repository.lower(), wanted.ref), index)
             problems = [] if same == index else [_repeated(index, same)]
         if wanted is None or problems:
-            yield BulkItem(given=_echo(value), error=_shape(translate(InvalidRequestError(problems))))
+            yield refused_item(_echo(value), problems)
         else:
             yield BulkItem(given=_echo(value), target=_target(wanted, ids, index))
+
+
+def refused_item(given: str | None, problems: Sequence[Problem]) -> BulkItem:
+    """The item as the request names it, with everything that is wrong with it."""
+    return BulkItem(given=given, error=_shape(translate(InvalidRequestError(problems))))
 
 
 def _read(request: BulkRequest, value: Any, index: int) -> tuple[CreateRequest | None, list[Problem]]:

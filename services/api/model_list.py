@@ -1,20 +1,15 @@
 """Which models the provider offers: asked now and then, never waited for long."""
 
-import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from shared.cursor.errors import ProviderError
+from services.api.kept_list import KeptList
+from shared.cursor.answers import bad_response
 from shared.cursor.provider import Model
 from shared.domain.models import KNOWN_WITHOUT_PROVIDER
 
-_log = logging.getLogger(__name__)
-
-_FRESH_SECONDS: Final = 3600.0
-_RETRY_SECONDS: Final = 60.0
 _WITHOUT_PROVIDER: Final = tuple(Model(name, name) for name in KNOWN_WITHOUT_PROVIDER)
 
 
@@ -42,11 +37,7 @@ class ModelList:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ask = ask
-        self._patience = patience
-        self._now = now
-        self._models: tuple[Model, ...] = ()
-        self._due = now()
-        self._asking: asyncio.Task[None] | None = None
+        self._kept = KeptList("models", self._named, patience=patience, now=now)
 
     async def names(self) -> frozenset[str]:
         """Every name that can be given for a model."""
@@ -55,29 +46,19 @@ class ModelList:
 
     async def offer(self) -> Offer:
         """The list, or what has always been there as long as the provider could not be asked."""
-        self.refresh()
-        if not self._models and self._asking is not None:
-            await asyncio.wait({self._asking}, timeout=self._patience)
-        return Offer(self._models, "provider") if self._models else Offer(_WITHOUT_PROVIDER, "fallback")
+        models = await self._kept.items()
+        return Offer(_WITHOUT_PROVIDER, "fallback") if models is None else Offer(models, "provider")
 
     def refresh(self) -> None:
         """Ask again in the background if it is time to."""
-        if self._asking is None and self._now() >= self._due:
-            self._asking = asyncio.create_task(self._fetch(), name="model-list")
+        self._kept.refresh()
 
-    async def _fetch(self) -> None:
-        try:
-            models = tuple(model for model in await self._ask() if model.id)
-            self._models = models or self._models
-            self._due = self._now() + _FRESH_SECONDS
-        except ProviderError as exc:
-            _log.info("The provider does not list its models, going on with those known: %s", exc)
-            self._due = self._now() + _RETRY_SECONDS
-        finally:
-            self._asking = None
+    async def _named(self) -> tuple[Model, ...]:
+        models = tuple(model for model in await self._ask() if model.id)
+        if not models:
+            raise bad_response("the list of models is empty")
+        return models
 
     async def aclose(self) -> None:
         """Stop asking."""
-        if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.gather(self._asking, return_exceptions=True)
+        await self._kept.aclose()

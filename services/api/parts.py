@@ -9,6 +9,7 @@ from services.api.access import Access
 from services.api.commands import CommandClient
 from services.api.costs import CostQueries
 from services.api.deliveries import Deliveries
+from services.api.github import GitHub
 from services.api.health import Health
 from services.api.history import History
 from services.api.idempotency import Idempotency
@@ -19,6 +20,7 @@ from services.api.past import Past
 from services.api.queries import Queries
 from services.api.queue import TeamQueue
 from services.api.reading import OrchestrationReader
+from services.api.repository_list import RepositoryList
 from services.api.settings import ApiSettings
 from services.api.sweeps import Sweeps
 from services.api.webhook_limits import WebhookLimits
@@ -36,6 +38,8 @@ class Parts:
     ids: Ids
     access: Access
     models: ModelList
+    repositories: RepositoryList
+    github: GitHub | None
     provider: Provider
     commands: CommandClient
     idempotency: Idempotency

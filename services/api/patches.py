@@ -19,6 +19,7 @@ _NOT_LATER: Final = "by-complexity can be chosen for all tasks only when they ar
 _ELSEWHERE: Final = {
     "tasks": "are changed one by one, at /api/tasks/{id}, and added at /api/orchestrations/{id}/tasks",
     "activate": "is a command of its own, POST /api/orchestrations/{id}/activate",
+    **dict.fromkeys(("checkRepository", "check_repository"), "is for the request that creates"),
 }
 
 
@@ -39,7 +40,7 @@ OrchestrationPatch: Final = create_model(
     __doc__="What is to be different. What is absent stays as it is; null clears what may be empty.",
     **_changes_of(
         CreateRequest,
-        without=("tasks", "activate"),
+        without=("tasks", "activate", "check_repository"),
         cleared_by_null=(
             *("name", "description", "tags", "metadata", "model", "webhook_url", "max_parallel", "max_cost"),
             *("start_at", "schedule"),

@@ -310,6 +310,28 @@ class ConversationShape(BaseModel):
     messages: list[MessageShape]
 
 
+class ArtifactShape(BaseModel):
+    path: str
+    size_bytes: int | None
+    updated_at: str | None
+
+
+class ArtifactsShape(BaseModel):
+    """The files that the agent left beside its work."""
+
+    id: str
+    items: list[ArtifactShape]
+
+
+class ArtifactLinkShape(BaseModel):
+    """Where a file can be fetched, without any key, until the link expires."""
+
+    id: str
+    path: str
+    url: str
+    expires_at: str | None
+
+
 class AgentActionShape(BaseModel):
     """The outcome of an action on an agent; `status` is null where it is not known."""
 

@@ -222,6 +222,7 @@ class Work(Strict):
     max_cost: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     start_at: Moment | None = None
     schedule: ScheduleRequest | None = None
+    check_repository: bool = Field(default=False, description="ask GitHub first whether repository and ref are there")
     activate: bool = False
 
 

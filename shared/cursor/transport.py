@@ -81,10 +81,10 @@ class BoundedStream(httpx.AsyncByteStream):
         await self._stream.aclose()
 
 
-def checked_address(base_url: str) -> str:
+def checked_address(base_url: str, whose: str = "the provider's") -> str:
     parts = urlsplit(base_url)
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-        raise ValueError("the provider's address must be http(s)://host[:port], without credentials")
+        raise ValueError(f"{whose} address must be http(s)://host[:port], without credentials")
     return base_url.rstrip("/")
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
@@ -16,7 +16,15 @@ from services.api.follow_up_request import read_follow_up
 from services.api.idempotency import Once, RequestIds
 from services.api.parts import Parts, TheParts
 from services.api.reading import ShownAgent
-from services.api.responses import AgentActionShape, AgentStatusShape, CloudAgentShape, ConversationShape, Json
+from services.api.responses import (
+    AgentActionShape,
+    AgentStatusShape,
+    ArtifactLinkShape,
+    ArtifactsShape,
+    CloudAgentShape,
+    ConversationShape,
+    Json,
+)
 from services.api.routes.answers import STILL_TO_COME, action, refuse_unknown_parameters
 from services.api.routes.carrying_out import Outcome, carry_out, json_body, refuse_anything, to_come
 from services.api.routes.documented import AUTH_CODES, errors
@@ -32,6 +40,7 @@ _EXAMPLE_ID: Final = "bc-0b0e8c0a-2d3c-4a54-9f0e-7d1f2f6f3f11"
 _CODES: Final = ("INVALID_REQUEST", *AUTH_CODES, "AGENT_NOT_FOUND", "PAYLOAD_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE")
 _READ_ERRORS: Final = errors("INVALID_REQUEST", *AUTH_CODES, "AGENT_NOT_FOUND")
 _ASK_ERRORS: Final = errors("INVALID_REQUEST", *AUTH_CODES, "AGENT_NOT_FOUND", "CURSOR_API_ERROR")
+_LINK_ERRORS: Final = errors("INVALID_REQUEST", *AUTH_CODES, "NOT_FOUND", "AGENT_NOT_FOUND", "CURSOR_API_ERROR")
 _STOP_ERRORS: Final = errors(*_CODES, "INVALID_STATE_TRANSITION", "ALREADY_COMPLETED")
 _FOLLOW_UP_ERRORS: Final = errors(
     *(*_CODES, "MISSING_REQUIRED_FIELD", "INVALID_STATE_TRANSITION", "ALREADY_ACTIVE", "IDEMPOTENCY_CONFLICT")
@@ -118,6 +127,57 @@ async def conversation(request: Request, principal: Reader, agent_id: AgentId, p
         messages = await parts.provider.conversation(agent_id)
     said = [{"id": message.id, "author": message.author, "text": message.text} for message in messages]
     return Json({"id": agent_id, "messages": said})
+
+
+@router.get(
+    "/{agent_id}/artifacts",
+    operation_id="listAgentArtifacts",
+    summary="List the files that a cloud agent left",
+    responses={200: {"model": ArtifactsShape, "description": "A hundred at most."}, **_ASK_ERRORS},
+)
+async def artifacts(request: Request, principal: Reader, agent_id: AgentId, parts: TheParts) -> Response:
+    """Screenshots, logs and the like, not the work itself. It is read from the provider."""
+    refuse_unknown_parameters(request, set())
+    await _found(parts, principal, agent_id)
+    async with asking_provider():
+        found = await parts.provider.artifacts(agent_id)
+    items = [
+        {"path": artifact.path, "size_bytes": artifact.size_bytes, "updated_at": written(artifact.updated_at)}
+        for artifact in found
+    ]
+    return Json({"id": agent_id, "items": items})
+
+
+@router.get(
+    "/{agent_id}/artifacts/link",
+    operation_id="getAgentArtifactLink",
+    summary="Get a link to a file that a cloud agent left",
+    responses={
+        200: {"model": ArtifactLinkShape, "description": "Good for some minutes, for whoever has it."},
+        **_LINK_ERRORS,
+    },
+)
+async def artifact_link(
+    request: Request,
+    principal: Reader,
+    agent_id: AgentId,
+    parts: TheParts,
+    path: Annotated[
+        str,
+        Query(
+            min_length=1,
+            max_length=1024,
+            description="As the list names it.",
+            examples=["artifacts/screenshot.png"],
+        ),
+    ],
+) -> Response:
+    """The link is the provider's and leads to where it stores files: it is to be fetched without the API's key."""
+    refuse_unknown_parameters(request, {"path"})
+    await _found(parts, principal, agent_id)
+    async with asking_provider():
+        link = await parts.provider.artifact_link(agent_id, path)
+    return Json({"id": agent_id, "path": path, "url": link.url, "expires_at": written(link.expires_at)})
 
 
 @router.post(

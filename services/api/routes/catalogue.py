@@ -1,5 +1,6 @@
-"""What can be asked for and what it has cost: models and costs."""
+"""What can be asked for and what it has cost: models, repositories and costs."""
 
+from datetime import timedelta
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -37,6 +38,18 @@ class ModelsShape(BaseModel):
     )
 
 
+class RepositoryShape(BaseModel):
+    repository: str
+
+
+class RepositoriesShape(BaseModel):
+    """The repositories in which the provider can have agents work."""
+
+    items: list[RepositoryShape]
+    as_of: str = Field(description="when the provider said so")
+    age: int = Field(description="seconds since then")
+
+
 class SumsShape(BaseModel):
     """Over all attempts that have ended."""
 
@@ -68,6 +81,11 @@ class CostsShape(BaseModel):
 _MODELS_EXAMPLE: Final = {
     "items": [{"id": "claude-4-sonnet-thinking", "display_name": "Claude 4 Sonnet", "aliases": ["sonnet"]}],
     "source": "provider",
+}
+_REPOSITORIES_EXAMPLE: Final = {
+    "items": [{"repository": "https://github.com/acme/shop"}],
+    "as_of": "2026-11-20T09:30:00Z",
+    "age": 1260,
 }
 _COSTS_EXAMPLE: Final = {
     "currency": _CURRENCY,
@@ -108,6 +126,26 @@ async def models(request: Request, _principal: Reader, parts: TheParts) -> Respo
         {"id": model.id, "display_name": model.display_name, "aliases": list(model.aliases)} for model in offer.models
     ]
     return Json({"items": items, "source": offer.source})
+
+
+@router.get(
+    "/repositories",
+    operation_id="listRepositories",
+    summary="List the repositories that the provider has access to",
+    responses={
+        200: _ok(RepositoriesShape, "The provider's list, as a rule at most an hour old.", _REPOSITORIES_EXAMPLE),
+        **errors("INVALID_REQUEST", *AUTH_CODES, "CURSOR_API_ERROR"),
+    },
+)
+async def repositories(request: Request, _principal: Reader, parts: TheParts) -> Response:
+    """Those of its GitHub App's installations. The provider may be asked for them seldom, and takes its time: 503 as
+    long as it has not told them, with the seconds to wait in `Retry-After`.
+    """
+    refuse_unknown_parameters(request, set())
+    listed = await parts.repositories.listed()
+    as_of = parts.clock.now() - timedelta(seconds=listed.age)
+    items = [{"repository": address} for address in listed.addresses]
+    return Json({"items": items, "as_of": written(as_of), "age": round(listed.age)})
 
 
 @router.get(

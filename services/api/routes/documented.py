@@ -17,7 +17,7 @@ _DESCRIPTIONS: Final = {
     422: "The `Idempotency-Key` was used for another request within the last 24 hours; nothing was done.",
     429: "Too many requests with this key, or too many wrong keys or webhooks from this address; wait `Retry-After`.",
     500: "Something went wrong on our side.",
-    502: "The provider of the agents did not answer, or refused to.",
+    502: "The provider of the agents, or GitHub, did not answer or refused to.",
     503: "The database or the message broker is away; try again after `Retry-After` seconds.",
 }
 _MESSAGES: Final = {
@@ -26,6 +26,7 @@ _MESSAGES: Final = {
     "ORCHESTRATION_NOT_FOUND": "there is no orchestration with this id",
     "AGENT_NOT_FOUND": "there is no agent with this id",
     "CURSOR_API_ERROR": "the provider of the agents did not answer in time",
+    "GITHUB_API_ERROR": "GitHub did not answer in time; nothing was created. Try again, or leave out checkRepository",
     "ALREADY_COMPLETED": "the orchestration is COMPLETED and cannot be activated again",
 }
 

@@ -141,6 +141,16 @@ SHAPES: Final[dict[str, Any]] = {
             {"id": "msg-2", "author": "assistant", "text": "Every field is validated now, and named in the error."},
         ],
     },
+    "ArtifactsShape": {
+        "id": _AGENT,
+        "items": [{"path": "artifacts/screenshot.png", "size_bytes": 12345, "updated_at": _AT}],
+    },
+    "ArtifactLinkShape": {
+        "id": _AGENT,
+        "path": "artifacts/screenshot.png",
+        "url": "https://files.example/screenshot.png?signature=5f3a9c",
+        "expires_at": _AT,
+    },
     "ReceivedShape": {"received": True},
     "HealthShape": {
         "status": "healthy",

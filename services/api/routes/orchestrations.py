@@ -7,11 +7,12 @@ from starlette.responses import Response
 
 from services.api.auth import Writer
 from services.api.bodies import read_json
-from services.api.bulk import BulkPlan, carry_out_bulk, plan_bulk
+from services.api.bulk import BulkPlan, asks_for_check, carry_out_bulk, plan_bulk
 from services.api.created import Planned, as_created, send
 from services.api.creation import create_command, read_create
 from services.api.idempotency import Once, RequestIds
 from services.api.parts import Parts, TheParts
+from services.api.repository_check import check_all, check_one
 from services.api.responses import (
     ActionShape,
     BulkShape,
@@ -39,6 +40,7 @@ _CREATE_ERRORS: Final = errors(
     "PAYLOAD_TOO_LARGE",
     "UNSUPPORTED_MEDIA_TYPE",
     "IDEMPOTENCY_CONFLICT",
+    "GITHUB_API_ERROR",
 )
 
 
@@ -61,7 +63,11 @@ def _body(schema: str, example: dict[str, Any]) -> dict[str, Any]:
     openapi_extra=_body("CreateRequest", CREATE_EXAMPLE),
 )
 async def create(request: Request, principal: Writer, parts: TheParts, once: Once) -> Response:
-    """Takes every field in camelCase and in snake_case. Unknown fields are refused."""
+    """Takes every field in camelCase and in snake_case. Unknown fields are refused.
+
+    With `checkRepository` GitHub is asked first whether repository and ref are there; 502 if it does not say, and then
+    nothing is created. Without a token for GitHub the log has a warning instead.
+    """
     refuse_unknown_parameters(request, set())
     body = await read_json(request)
 
@@ -75,6 +81,8 @@ async def create(request: Request, principal: Writer, parts: TheParts, once: Onc
             team=principal.team,
             created_by=principal.name,
         )
+        if wanted.check_repository:
+            command = await check_one(parts.github, command)
         return Planned(orchestration_id=command.orchestration_id, command_id=ids.new("command"), command=command)
 
     async def act(planned: Planned) -> Response:
@@ -100,13 +108,14 @@ async def create_many(request: Request, principal: Writer, parts: TheParts, once
     """Takes the fields of a single create, with `repositories` instead of `repository`.
 
     A repository that is wrong is refused by itself, and so is one that comes twice with the same ref. What is wrong
-    in a field that all share refuses the whole. An item holds the orchestration without its tasks.
+    in a field that all share refuses the whole. With `checkRepository` GitHub is asked for each. An item holds the
+    orchestration without its tasks.
     """
     refuse_unknown_parameters(request, set())
     body = await read_json(request)
 
     async def plan(ids: RequestIds) -> BulkPlan:
-        return plan_bulk(
+        planned = plan_bulk(
             body,
             await parts.models.names(),
             ids,
@@ -114,6 +123,7 @@ async def create_many(request: Request, principal: Writer, parts: TheParts, once
             created_by=principal.name,
             allow_private_webhooks=parts.settings.allow_private_webhooks,
         )
+        return await check_all(parts.github, planned, body) if asks_for_check(body) else planned
 
     async def act(planned: BulkPlan) -> Response:
         answer, settled = await carry_out_bulk(parts, planned, request_id=request.state.request_id)

@@ -59,7 +59,9 @@ def problems_of(error: pytest.ExceptionInfo[InvalidRequestError]) -> dict[str, s
 
 
 def test_every_field_of_a_create_can_be_changed_but_what_stands_elsewhere() -> None:
-    assert set(CreateRequest.model_fields) - set(OrchestrationPatch.model_fields) == {"tasks", "activate"}
+    assert set(CreateRequest.model_fields) - set(OrchestrationPatch.model_fields) == {
+        *("tasks", "activate", "check_repository"),
+    }
     assert set(OrchestrationPatch.model_fields) == set(OrchestrationSpec.model_fields)
     assert set(TaskPatch.model_fields) == set(TaskRequest.model_fields) == set(TaskSpec.model_fields) - {"task_id"}
 
@@ -142,9 +144,10 @@ def test_a_body_that_is_no_object_is_named_as_a_whole(body: Any) -> None:
 
 def test_what_is_changed_elsewhere_says_where() -> None:
     with pytest.raises(InvalidRequestError) as error:
-        patched({"tasks": [], "activate": True})
+        patched({"tasks": [], "activate": True, "checkRepository": True})
     assert "/api/tasks/" in problems_of(error)["tasks"]
     assert "/activate" in problems_of(error)["activate"]
+    assert "creates" in problems_of(error)["checkRepository"]
 
 
 def test_a_private_webhook_is_taken_where_the_operator_allows_it() -> None:

@@ -388,7 +388,8 @@ def test_every_path_that_is_asked_for_is_one_of_the_api(api: StubApi) -> None:
         f"activate {ID}|pause {ID}|resume {ID}|cancel {ID}|patch {ID} --name x|delete {ID} -y|stats {ID}|logs {ID}|"
         f"events {ID}|task add {ID} --file -|task show t1|task patch t1 --title x|retry t1|restart t1|skip t1|"
         "agent show bc-1|agent status bc-1|agent conversation bc-1|agent stop bc-1|agent followup bc-1 x|"
-        "agent delete bc-1|models|costs|deliveries list|deliveries show d1|deliveries redeliver d1|list|"
+        "agent delete bc-1|agent artifacts bc-1|agent artifact bc-1 x|models|repositories|costs|"
+        "deliveries list|deliveries show d1|deliveries redeliver d1|list|"
         "queue stats|queue pause|queue resume|queue retry-failed|queue clear-failed|"
         "cleanup orphaned-agents|"
         "keys create x -p admin|keys list|keys revoke k1|bulk - --repositories a/b"
@@ -396,7 +397,39 @@ def test_every_path_that_is_asked_for_is_one_of_the_api(api: StubApi) -> None:
         orchestrator(api, *arguments.split(), "--json", stdin="title: x\n")
     asked = {one.line for one in api.asked}
     assert asked <= known, asked - known
-    assert len(asked) == 37
+    assert len(asked) == 40
+
+
+@pytest.mark.parametrize("command", ["create", "run", "bulk"])
+def test_the_repository_is_looked_at_first_where_that_is_asked_for_also_of_a_file(api: StubApi, command: str) -> None:
+    api.on("POST /api/orchestrations", Reply({**VIEW["orchestration"], "tasks": []}, 201))
+    api.on("POST /api/orchestrations/bulk", bulk_answer(201))
+    file = "repository: a/b\nrepositories: [a/0]\ncheck_repository: false\n"
+    for option in (["--check-repository"], []):
+        assert orchestrator(api, command, "-", *option, stdin=file).code == 0
+    bodies = [asked.body for asked in api.asked if asked.line.startswith("POST /api/orchestrations") and asked.body]
+    assert [(body.get("checkRepository"), body.get("check_repository")) for body in bodies] == [
+        (True, None),
+        (None, False),
+    ]
+
+
+def test_repositories_are_listed_with_their_age(api: StubApi) -> None:
+    listed = {"items": [{"repository": "https://github.com/acme/shop"}], "as_of": "2026-11-01T12:00:00Z", "age": 60}
+    api.on("GET /api/repositories", listed)
+    ended = orchestrator(api, "repositories")
+    assert "https://github.com/acme/shop" in ended.out
+    assert "as of 2026-11-01" in ended.out
+
+
+def test_the_files_of_an_agent_are_listed_and_a_link_is_alone_on_stdout(api: StubApi) -> None:
+    files = [{"path": "artifacts/shot.png", "size_bytes": 12345, "updated_at": "2026-11-01T12:00:00Z"}]
+    api.on("GET /api/cloud-agents/bc-1/artifacts", {"id": "bc-1", "items": files})
+    api.on("GET /api/cloud-agents/bc-1/artifacts/link", {"id": "bc-1", "url": "https://files.example/1?sig=x"})
+    assert "artifacts/shot.png" in orchestrator(api, "agent", "artifacts", "bc-1").out
+    ended = orchestrator(api, "agent", "artifact", "bc-1", "artifacts/shot.png")
+    assert ended.out == "https://files.example/1?sig=x\n"
+    assert api.last.query == {"path": ["artifacts/shot.png"]}
 
 
 def test_nothing_is_asked_twice(api: StubApi) -> None:
