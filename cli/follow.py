@@ -46,7 +46,7 @@ def _is_gone(error: CliError) -> bool:
 
 
 async def follow(client: Client, orchestration_id: str, pace: Pace | None = None) -> AsyncGenerator[Snapshot, None]:
-    """The orchestration as it is now and after every commit; the last one has ended.
+    """The orchestration as it is now, after every commit, and as its agents go on; the last one has ended.
 
     While the connection is broken, the last known one is repeated with a `note`. Raises what `Client.get` does when
     the first read fails, later UnreachableError after `Pace.patience` and RefusedError for good refusals.
@@ -90,7 +90,13 @@ class _Follower:
         try:
             async with aclosing(self._client.stream(self._id, snapshot.sequence, on_open=self._answered)) as messages:
                 async for message in messages:
-                    if message.body.get("type") not in _KINDS:
+                    kind = message.body.get("type")
+                    if kind == "agent_progress":
+                        # It belongs to no commit, and says nothing of the stream.
+                        whole = whole.showing(message.body)
+                        snapshot = replace(snapshot, progress=whole.progress)
+                        yield whole
+                    if kind not in _KINDS:
                         continue
                     whole_commit = message.sequence != snapshot.sequence
                     snapshot = snapshot.after(message.body, message.sequence, _now())

@@ -24,6 +24,7 @@ NARROW = 110
 _FRAME_LINES = 8
 
 _GAP = (0, 0, 0, 1)
+_MOST_DOINGS = 3
 
 _STYLES = {
     "PENDING": "dim",
@@ -129,7 +130,7 @@ def _bar(snapshot: Snapshot, now: datetime) -> Table:
 
 
 def _below(snapshot: Snapshot, now: datetime) -> Iterator[Text]:
-    """Why it goes no faster."""
+    """Why it goes no faster, and what is going on."""
     if snapshot.status == "PENDING" and snapshot.orchestration.get("schedule"):
         yield _aside(f"run by its schedule: {_runs(snapshot.orchestration)}")
     elif snapshot.status == "PENDING":
@@ -140,8 +141,17 @@ def _below(snapshot: Snapshot, now: datetime) -> Iterator[Text]:
         )
     for sentence in describe.waits(snapshot.tasks, now):
         yield _aside(sentence)
+    yield from _doings(snapshot)
     if snapshot.note:
         yield _aside(snapshot.note, style="yellow")
+
+
+def _doings(snapshot: Snapshot) -> Iterator[Text]:
+    """What agents are at now; of many the first few."""
+    at_work = [(task, doing) for task in snapshot.tasks if (doing := snapshot.doing(task))]
+    for task, doing in at_work[:_MOST_DOINGS]:
+        whose = f" ({describe.title(task)})" if len(at_work) > 1 else ""
+        yield _aside(f"now{whose}: {formats.clean(doing)}")
 
 
 def _aside(sentence: str, style: str = "dim") -> Text:

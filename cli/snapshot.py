@@ -1,7 +1,7 @@
 """An orchestration as seen at one moment, and what each live message makes of it. Pure: the time is an argument."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,7 +18,8 @@ class Snapshot:
     """The views of the API, `sequence` to resume live messages after, and how we come by them.
 
     `seen_at` is when `statistics` were the latest; `note` is for people: why the picture may be old. `messages` are
-    the live ones that led here from the snapshot before, all of a commit at once.
+    the live ones that led here from the snapshot before, all of a commit at once. `progress` is what was told last of
+    each task's agent.
     """
 
     orchestration: View
@@ -29,6 +30,7 @@ class Snapshot:
     note: str | None = None
     deleted: bool = False
     messages: tuple[View, ...] = ()
+    progress: Mapping[str, View] = field(default_factory=dict)
 
     @classmethod
     def of(cls, view: Mapping[str, Any], now: datetime, *, sequence: str | None = None) -> "Snapshot":
@@ -108,6 +110,20 @@ class Snapshot:
                 return replace(self, deleted=True, sequence=sequence, note=None)
             case _:
                 return replace(self, sequence=sequence, note=None)
+
+    def showing(self, message: View) -> "Snapshot":
+        """After an `agent_progress`, which belongs to no commit."""
+        data = message.get("data")
+        if not isinstance(data, dict) or not isinstance(data.get("taskId"), str):
+            return replace(self, messages=())
+        return replace(self, progress={**self.progress, data["taskId"]: data}, messages=(message,))
+
+    def doing(self, task: Mapping[str, Any]) -> str:
+        """What the agent of a task is at, empty where nothing is known of the one that works on it now."""
+        told = self.progress.get(task["id"], {})
+        if task.get("status") != "PROCESSING" or told.get("agentId") != task.get("cloud_agent_id"):
+            return ""
+        return str(told.get("tool") or told.get("text") or "")
 
     def _updated(self, fields: View, statistics: View | None, sequence: str | None, now: datetime) -> "Snapshot":
         return replace(

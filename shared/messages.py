@@ -1,4 +1,4 @@
-"""What the services put on work queues for one another, and its wire form."""
+"""What the services send to one another, and its wire form."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -9,7 +9,7 @@ import orjson
 LOG_LAG: Final = timedelta(minutes=1)
 """A message that is younger may tell of what a replica of the log, which may lag behind, does not show yet."""
 
-_TIMES = frozenset({"since", "due_at"})
+_TIMES = frozenset({"since", "due_at", "at"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,3 +94,17 @@ class Receipt(Message):
     received_at: str
     headers: dict[str, str]
     body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(Message):
+    """What the agent of an attempt is at. Sent to whoever listens at that moment, on no stream.
+
+    `tool`: what it uses, with what that is about, unless it has said something since; `text`: its last words. Both
+    are short, on one line, and without what looks like a secret; `at` is ISO 8601.
+    """
+
+    attempt_id: str
+    tool: str | None
+    text: str | None
+    at: str

@@ -31,6 +31,7 @@ from services.api.newest import Newest
 from services.api.openapi import document
 from services.api.parts import Parts
 from services.api.past import Past
+from services.api.progress import progress_heard
 from services.api.projector import Projector, running
 from services.api.queries import Queries
 from services.api.queue import TeamQueue
@@ -114,6 +115,7 @@ async def open_parts(settings: ApiSettings, runtime: Runtime) -> AsyncIterator[P
             runtime.supervise(await stack.enter_async_context(running(projector)))
             runtime.readiness.checks["projection"] = projector.check
         runtime.supervise(await stack.enter_async_context(following(hub)))
+        await stack.enter_async_context(progress_heard(runtime.nc, hub))
         await stack.enter_async_context(commands.listening())
         models = ModelList(provider.models, patience=settings.models_seconds)
         provider_check = ProviderCheck(provider.me)

@@ -9,8 +9,9 @@ import orjson
 
 from services.api.projections import apply
 from services.api.reading import Shown, shown
-from shared.domain.state import Orchestration
+from shared.domain.state import Attempt, Orchestration, Task
 from shared.envelope import Stored
+from shared.messages import Progress
 from shared.views import View, statistics
 
 # They change with every commit and are no news by themselves.
@@ -57,6 +58,27 @@ class Change:
         if self._texts is None:
             self._texts = tuple(message.decode() for message in self.messages)
         return self._texts
+
+
+class Hint:
+    """What an agent is at, encoded once for all who get it. It belongs to no commit, so it has no `id`, and who
+    resumes gets none that it missed.
+    """
+
+    __slots__ = ("sse", "texts")
+
+    def __init__(self, task: Task, attempt: Attempt, progress: Progress) -> None:
+        told = {"tool": progress.tool, "text": progress.text}
+        data: View = {
+            "taskId": task.spec.task_id,
+            "attemptId": attempt.attempt_id,
+            "agentId": attempt.agent_id,
+            **{name: text for name, text in told.items() if text is not None},
+            "at": progress.at,
+        }
+        message = orjson.dumps({"type": "agent_progress", "data": data})
+        self.sse = b"data: " + message + b"\n\n"
+        self.texts = (message.decode(),)
 
 
 @dataclass(frozen=True, slots=True)

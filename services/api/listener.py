@@ -1,4 +1,7 @@
-"""One client's changes, in order: first those that are past, or the state as it is, then what comes."""
+"""One client's changes, in order: first those that are past, or the state as it is, then what comes.
+
+Hints are given where no change waits. Of each kind only the newest is, so a client that is slow misses hints first.
+"""
 
 import asyncio
 import logging
@@ -8,7 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from services.api.catch_up import CatchUp, Key
-from services.api.changes import Change
+from services.api.changes import Change, Hint
 from services.api.projections import BrokenHistoryError
 from shared.jetstream.errors import UnreadableCommitError
 from shared.ports import LogUnavailableError
@@ -51,6 +54,7 @@ class Listener:
     Args:
         opening: makes the first change at the moment when it is taken, so that nothing large waits.
         past: what is given before anything live.
+        hint: the newest one of a kind, None where that is no news any more.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class Listener:
         *,
         opening: Callable[[], Change] | None = None,
         past: CatchUp | None = None,
+        hint: Callable[[str], Hint | None] = lambda kind: None,
     ) -> None:
         self.key = key
         self.cut_off: Cut | None = None
@@ -71,6 +76,8 @@ class Listener:
         self._load = load
         self._opening = opening
         self._past = past
+        self._hint = hint
+        self._hints: dict[str, None] = {}
         self._waiting: deque[Change] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._floor = 0
@@ -99,6 +106,12 @@ class Listener:
         self.ended = news.ended
         self._wake()
 
+    def put_hint(self, kind: str) -> None:
+        """There is a newer hint of this kind."""
+        if self.cut_off is None and self._past is None and self._opening is None:
+            self._hints[kind] = None
+            self._wake()
+
     def drop(self) -> None:
         """Cut it off for being slow. It resumes from the log behind what it got, so nothing is kept for it."""
         self._clear()
@@ -115,8 +128,8 @@ class Listener:
         self._clear()
         self.cut(Cut.GONE)
 
-    def take(self) -> Change | None:
-        """The oldest live change that waits."""
+    def take(self) -> Change | Hint | None:
+        """The oldest live change that waits, else a hint."""
         if self._past is not None:
             return None
         if self._opening is not None:
@@ -124,14 +137,22 @@ class Listener:
             self.ended = taken.ended
             return taken
         if not self._waiting:
-            return None
+            return self._take_hint()
         taken = self._waiting.popleft()
         self._load.remove(taken)
         self.waiting_bytes -= taken.size
         return taken
 
-    async def next(self, seconds: float) -> Change | None:
-        """The next change; None when it is cut off and has been given everything, or nothing came for so long."""
+    def _take_hint(self) -> Hint | None:
+        while self._hints and self.cut_off is None:
+            kind = next(iter(self._hints))
+            del self._hints[kind]
+            if (hint := self._hint(kind)) is not None:
+                return hint
+        return None
+
+    async def next(self, seconds: float) -> Change | Hint | None:
+        """The next change or hint; None when it is cut off and was given everything, or nothing came for so long."""
         if (ready := self.take()) is not None or (self.cut_off is not None and self.is_live):
             return ready
         if self._past is None:
@@ -158,7 +179,7 @@ class Listener:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def _next_past(self, past: CatchUp) -> Change | None:
+    async def _next_past(self, past: CatchUp) -> Change | Hint | None:
         """The next change that is past, or the first that is live."""
         try:
             while self._past is not None and self.cut_off is None:

@@ -11,13 +11,14 @@ from typing import Final
 from prometheus_client import Gauge
 
 from services.api.catch_up import PAGE, CatchUp, Key, Recent
-from services.api.changes import Change, Picture, advance, change, picture_of, snapshot
+from services.api.changes import Change, Hint, Picture, advance, change, picture_of, snapshot
 from services.api.listener import Cut, Listener, Load
 from services.api.newest import Newest
 from services.api.projections import apply
 from shared.domain.state import Orchestration
 from shared.envelope import Stored
 from shared.jetstream.errors import UnreadableCommitError
+from shared.messages import Progress
 from shared.ports import Clock, EventLog, LogUnavailableError
 
 _log = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ class _Topic:
         self.state: Orchestration | None = None
         self._picture: Picture | None = None  # of the state, made when it is looked at
         self._early: list[Stored] | None = []  # heard before the history was read
+        self._hints: dict[str, Hint] = {}  # by attempt, of those whose agents are at work
 
     @property
     def picture(self) -> Picture:
@@ -102,6 +104,19 @@ class _Topic:
         for stored in early:
             self.take(stored)
 
+    def show(self, progress: Progress) -> None:
+        """An agent is at something else, by what the monitor says; that of an attempt that has ended is no news."""
+        found = self.state.find_attempt(progress.attempt_id) if self.state else None
+        if found is None or not found[1].is_active:
+            return
+        self._hints[progress.attempt_id] = Hint(*found, progress)
+        for listener in self.listeners:
+            listener.put_hint(progress.attempt_id)
+
+    def hint(self, attempt_id: str) -> Hint | None:
+        """The newest of what the attempt's agent is at; None once that has ended."""
+        return self._hints.get(attempt_id)
+
     def take(self, stored: Stored) -> None:
         """Take in a commit, unless it is known, and tell those who are up to date."""
         if stored.sequence <= self.sequence:
@@ -117,6 +132,13 @@ class _Topic:
         else:
             self.state, self._picture = apply(self.state, stored), None
         self.sequence = stored.sequence
+        self._drop_old_hints()
+
+    def _drop_old_hints(self) -> None:
+        for attempt_id in list(self._hints):
+            found = self.state.find_attempt(attempt_id) if self.state else None
+            if found is None or not found[1].is_active:
+                del self._hints[attempt_id]
 
 
 class LiveHub:
@@ -173,6 +195,11 @@ class LiveHub:
             except LogUnavailableError as exc:
                 _log.warning("Cannot follow the log, trying again: %s", exc)
                 await asyncio.sleep(_PAUSE_SECONDS)
+
+    def hint(self, key: Key, progress: Progress) -> None:
+        """Show what an agent is at to those who follow its orchestration, and are up to date."""
+        if (topic := self._topics.get(key)) is not None:
+            topic.show(progress)
 
     async def join(self, team: str, orchestration_id: str, *, after: int | None = None) -> Listener:
         """A listener that begins with the state as it is when that is taken, or behind the commit `after`.
@@ -246,7 +273,9 @@ class LiveHub:
 
     def _listener(self, topic: _Topic, key: Key, after: int | None) -> Listener:
         if after is None:
-            return Listener(key, self._limits.changes, self._load, opening=lambda: self._snapshot(topic))
+            return Listener(
+                key, self._limits.changes, self._load, opening=lambda: self._snapshot(topic), hint=topic.hint
+            )
 
         def join_live(place: int) -> bool:
             # Nothing can come in between this look at the topic and the first change that is put into the listener.
@@ -256,7 +285,7 @@ class LiveHub:
             return True
 
         past = CatchUp(self._log, key, after, self._recent, join_live)
-        listener = Listener(key, self._limits.changes, self._load, past=past)
+        listener = Listener(key, self._limits.changes, self._load, past=past, hint=topic.hint)
         return listener
 
     def _snapshot(self, topic: _Topic) -> Change:

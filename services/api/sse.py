@@ -9,7 +9,7 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from services.api.changes import Change
+from services.api.changes import Change, Hint
 from services.api.listener import Cut, Listener
 from services.api.telling import Channel, Ending
 
@@ -28,8 +28,8 @@ class SseChannel:
     async def open(self) -> None:
         await self._write(_OPENED)
 
-    async def tell(self, change: Change) -> None:
-        await self._write(change.sse)
+    async def tell(self, news: Change | Hint) -> None:
+        await self._write(news.sse)
 
     async def beat(self) -> None:
         await self._write(_HEARTBEAT)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
-from services.api.changes import Change
+from services.api.changes import Change, Hint
 from services.api.errors import ApiError, translate
 from services.api.listener import Cut, Listener
 
@@ -53,7 +53,7 @@ _CUT: Final = {
 class Channel(Protocol):
     """How one client is written to. Any call may wait for as long as the client takes nothing."""
 
-    async def tell(self, change: Change) -> None: ...
+    async def tell(self, news: Change | Hint) -> None: ...
 
     async def beat(self) -> None: ...
 
@@ -156,11 +156,14 @@ async def _tell(listener: Listener, channel: Channel, permit: Permit, pace: Pace
         left = heard + pace.idle_after_end - time.monotonic() if listener.ended else pace.heartbeat
         if left <= 0:
             return await limit.write(channel.end(ENDED))
-        change = await listener.next(min(left, pace.heartbeat))
-        if change is not None:
-            await limit.write(channel.tell(change))
-            told, heard = change.sequence, time.monotonic()
-            if change.deleted:
+        news = await listener.next(min(left, pace.heartbeat))
+        if news is not None:
+            await limit.write(channel.tell(news))
+        if isinstance(news, Hint):
+            continue
+        if news is not None:
+            told, heard = news.sequence, time.monotonic()
+            if news.deleted:
                 return await limit.write(channel.end(DELETED))
         elif listener.cut_off is Cut.GONE:
             return None

@@ -12,6 +12,7 @@ from services.monitor.claims import BrokerClaims
 from services.monitor.observer import Observer
 from services.monitor.old_ends import OldEnds
 from services.monitor.ownership import PostgresOwnership
+from services.monitor.progress import Telling, telling_on
 from services.monitor.quiet import QuietAttempts
 from services.monitor.receipts import Receipts
 from services.monitor.settings import MonitorSettings
@@ -50,21 +51,29 @@ async def build(settings: MonitorSettings, runtime: Runtime) -> AsyncIterator[No
     limiter = make_limiter(settings, nc, clock)
     async with open_provider(settings, nc, clock, limiter) as provider:
         observer = Observer(handler, provider, clock, ids, OldEnds(provider, clock, settings.follow_up_grace))
-        streams = Streams(provider, observer, BrokerClaims(nc), permission=lambda: limiter.acquire("stream"))
+        telling = Telling(telling_on(nc), clock)
+        streams = Streams(
+            provider, observer, BrokerClaims(nc), permission=lambda: limiter.acquire("stream"), telling=telling
+        )
         watch = Watch(observer, streams, clock, settings.poll_policy)
         broker = make_broker(settings.nats_url, "monitor", grace=settings.stop_seconds)
         metrics = ConsumerMetrics()
         subscribe(broker, MONITOR_RECEIPTS, Receipts(observer).on_receipt, workers=_WORKERS, observer=metrics)
         subscribe(broker, MONITOR_WATCH, watch.on_watched, workers=_WORKERS, delays=_WATCH_DELAYS, observer=metrics)
         await broker.start()
-        watching = asyncio.create_task(watch_consumers(nc, [MONITOR_RECEIPTS, MONITOR_WATCH]), name="watch-consumers")
-        runtime.supervise(watching)
+        loops = [
+            asyncio.create_task(watch_consumers(nc, [MONITOR_RECEIPTS, MONITOR_WATCH]), name="watch-consumers"),
+            asyncio.create_task(telling.run(), name="progress"),
+        ]
+        for loop in loops:
+            runtime.supervise(loop)
         try:
             async with _sweeping(settings, runtime, observer):
                 yield
         finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            for loop in loops:
+                loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
             await broker.stop()
             await streams.aclose()
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from services.monitor.claims import Claims, Unshared
 from services.monitor.observer import Observer
+from services.monitor.progress import Doing, Telling
 from shared import failpoints
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import Provider, StreamEvent
@@ -66,6 +67,7 @@ class Streams:
     Args:
         claims: tell whether another process follows a stream.
         permission: waited for before a stream is opened; ProviderError where that would take too long.
+        telling: told what agents are at, where somebody wants to know.
         limit: how many at most; agents beyond it are polled only.
     """
 
@@ -73,6 +75,7 @@ class Streams:
     observer: Observer
     claims: Claims = field(default_factory=Unshared)
     permission: Callable[[], Awaitable[None]] = _no_limit
+    telling: Telling | None = None
     limit: int = 500
     chance: random.Random = field(default_factory=random.Random)
     now: Callable[[], float] = time.monotonic
@@ -101,6 +104,8 @@ class Streams:
 
     def _closed(self, watched: Watched, task: asyncio.Task[None]) -> None:
         self._open.pop(watched.attempt_id, None)
+        if self.telling is not None:
+            self.telling.forget(watched.attempt_id)
         if not task.cancelled() and (error := task.exception()):
             _log.warning("Left the stream of an agent, polls go on: %r", error, exc_info=error)
 
@@ -115,6 +120,8 @@ class Streams:
 
     def note_over(self, attempt_id: str) -> None:
         """The stream of this attempt is not to be opened again."""
+        if self.telling is not None:
+            self.telling.forget(attempt_id)
         self._over[attempt_id] = None
         if len(self._over) > _MOST_OVER:
             self._over.popitem(last=False)
@@ -129,6 +136,7 @@ class _Following:
         self._agent_id = agent_id
         self._run_id = run_id
         self._position: str | None = None
+        self._doing = Doing()
         self._pauses = _Pauses(streams.chance)
 
     async def run(self) -> None:
@@ -160,6 +168,8 @@ class _Following:
                 self._position = event.id or self._position
                 if _is_end(event):
                     return True
+                if self._doing.take(event) and self._streams.telling is not None:
+                    self._streams.telling.note(self._watched, self._doing)
         return False
 
     async def _confirm(self, looks: int) -> None:

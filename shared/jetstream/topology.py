@@ -271,6 +271,14 @@ def claim_subject(attempt: str) -> str:
     return _subject("monitor", "follows", attempt)
 
 
+PROGRESS_SUBJECTS: Final = "progress.*.*"
+
+
+def progress_subject(team: str, orchestration: str) -> str:
+    """Where it is told what agents of an orchestration are at; of no stream."""
+    return _subject("progress", team, orchestration)
+
+
 def dead_subject(stream: str, consumer: str) -> str:
     return _subject("dead", stream, consumer)
 

@@ -19,6 +19,8 @@ _EXAMPLE: Final = (
     'id: 42\ndata: {"type":"status","id":42,"data":{"orchestration":{},"tasks":[],"statistics":{}}}\n\n'
     'data: {"type":"task_updated","id":45,"task":{},"more":true}\n\n'
     'id: 45\ndata: {"type":"orchestration_updated","id":45,"data":{"orchestration":{},"statistics":{}}}\n\n'
+    'data: {"type":"agent_progress","data":{"taskId":"…","attemptId":"…","agentId":"bc-…",'
+    '"tool":"run_terminal_cmd make test","text":"I run the tests.","at":"2026-11-26T12:00:00Z"}}\n\n'
 )
 _DESCRIPTION: Final = """First the whole state (`status`), then every change. Resumes from the log: nothing is left
 out or repeated, through restarts of the API and of the broker.
@@ -32,12 +34,17 @@ Each message is a JSON object with a `type` and, as its `id`, the sequence of th
 | `orchestration_updated` | `data`: `{orchestration, statistics}` |
 | `orchestration_completed` | `data`: the orchestration with its `statistics`. The stream goes on should that do so |
 | `orchestration_deleted` | `data`: `{id, status}`; the stream ends |
+| `agent_progress` | `data`: `{taskId, attemptId, agentId, tool?, text?, at}`, without an `id`, see below |
 | `resume` | the last one of a stream that was cut off: connect again with `after` |
 | `error` | the last one of a stream whose key is no longer valid: `error`, as in an answer |
 
 Several messages may tell of one commit; all but the last of them have `"more": true`. A client resumes behind the last
 `id` that came without `more`. In server-sent events that is what `Last-Event-ID` is, and `resume` and `error` are
 the names of their events.
+
+`agent_progress` says what an agent is at, about once a second at most: the `tool` that it uses, and its last words. It
+tells of no commit, so it has no `id`, moves no place to resume, and is not repeated; a client that is slow misses some
+of it before it misses anything else. It comes where the provider tells of agents as they work (its API version 1).
 
 The same messages come over **WebSocket** at `/ws/orchestrations/{orchestration_id}`, one in each text frame, with
 `?after=` to resume, and `{"type":"heartbeat"}` when nothing else has come for a while. It is authorized by the same

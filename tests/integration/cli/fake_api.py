@@ -23,7 +23,8 @@ class FakeApi:
 
     `position` is the moment that reads show. A stream plays the story on from there, at most `per_stream` messages
     before it is cut off; `stays_open` leaves it open after the end. `stream_status` other than 200 refuses streams,
-    `refuse` answers every request so. `undecided` creates are answered before they are decided.
+    `refuse` answers every request so. `undecided` creates are answered before they are decided. `progress` is
+    told after each commit.
     """
 
     def __init__(self, story: Sequence[Moment]) -> None:
@@ -38,6 +39,7 @@ class FakeApi:
         self.hold.set()
         self.refuse: Response | None = None
         self.undecided = 0
+        self.progress: View | None = None
         self.keys: list[str | None] = []
         self.url = ""
         self.requests: list[tuple[str, str]] = []
@@ -141,6 +143,8 @@ class FakeApi:
             self.position = max(self.position, index)
             for message in moment.messages:
                 yield sse(message, moment.sequence if message is moment.messages[-1] else None)
+            if self.progress is not None:
+                yield sse(self.progress, None)
 
 
 def sse(message: View, sequence: int | None) -> str:

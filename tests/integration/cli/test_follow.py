@@ -56,6 +56,23 @@ async def test_every_state_of_every_task_is_seen_and_the_last_one_is_the_end(api
     assert api.requests.count(STREAM) == 1
 
 
+async def test_what_agents_are_at_is_seen_as_it_comes_and_moves_no_place_to_resume(
+    api: FakeApi, client: Client
+) -> None:
+    api.per_stream = 5
+    api.progress = {"type": "agent_progress", "data": {"taskId": "t1", "agentId": "bc-1", "tool": "ls ."}}
+    snapshots = await seen(client)
+    assert snapshots[-1].view() == api.story[-1].view
+    shown = [snapshot for snapshot in snapshots if api.progress in snapshot.messages]
+    assert shown
+    assert all(snapshot.messages == (api.progress,) for snapshot in shown)
+    assert all(snapshot.progress["t1"]["tool"] == "ls ." for snapshot in shown)
+    assert set(api.resumed_after[1:]) <= {str(moment.sequence) for moment in api.story}
+    told = [message for snapshot in snapshots for message in snapshot.messages if message != api.progress]
+    commits = [message for moment in api.story[1:] for message in moment.messages]
+    assert [message for message in told if message["type"] != "status"] == commits
+
+
 async def test_a_stream_that_breaks_off_is_resumed_after_the_last_whole_commit(api: FakeApi, client: Client) -> None:
     api.per_stream = 4
     snapshots = await seen(client)

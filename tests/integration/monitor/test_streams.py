@@ -11,8 +11,11 @@ from nats.aio.msg import Msg
 from deploy.local.nats import NatsServer
 from services.monitor.claims import BrokerClaims
 from shared.domain.events import AgentStatusChanged, OrchestrationStatus
+from shared.envelope import encode
 from shared.jetstream.connection import close, connect
-from tests.integration.dispatcher.system import System, system, task
+from shared.jetstream.event_log import JetStreamEventLog
+from shared.messages import Progress
+from tests.integration.dispatcher.system import TEAM, System, system, task
 from tests.support.eventually import eventually
 
 STREAM = "GET /v1/agents/{id}/runs/{runId}/stream"
@@ -46,6 +49,25 @@ async def test_an_agent_has_one_stream_however_many_monitors_there_are(nats: Nat
 
         await eventually(was_polled_by_all_of_them, timeout=30)
         assert await calls(s, STREAM) == 1
+
+
+async def test_what_an_agent_is_at_is_told_as_it_goes_and_is_kept_nowhere(nats: NatsServer) -> None:
+    async with system(nats, monitor={"poll_interval_seconds": 600}, duration_seconds=1.5) as s:
+        heard: list[tuple[str, Progress]] = []
+
+        async def on_progress(message: Msg) -> None:
+            heard.append((message.subject, Progress.decode(message.data)))
+
+        await s.nc.subscribe("progress.>", cb=on_progress)
+        orchestration = await s.submit(task("a"))
+        await s.ended(orchestration)
+        attempt = (await s.state(orchestration)).tasks["a"].attempts[-1]
+        assert {subject for subject, _ in heard} == {f"progress.{TEAM}.{orchestration}"}
+        assert {progress.attempt_id for _, progress in heard} == {attempt.attempt_id}
+        assert 1 <= len(heard) <= 4  # of at least seven events in two seconds
+        assert {progress.tool for _, progress in heard} & {"read_file README.md", "run_terminal_cmd make test"}
+        log = await JetStreamEventLog(s.nc).read(TEAM, orchestration)
+        assert not [stored for stored in log if b"make test" in encode(stored.commit)]
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from services.api.changes import Change
 from services.api.listener import Listener
 from services.api.live import Limits, LiveHub, following
 from services.api.newest import Newest
@@ -128,7 +129,7 @@ async def messages(listener: Listener, until: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     while not found or found[-1]["id"] < until:
         change = await listener.next(10)
-        assert change is not None, f"nothing behind {found[-1:]}"
+        assert isinstance(change, Change), f"{change} behind {found[-1:]}"
         found += [orjson.loads(message) for message in change.messages]
     return found
 

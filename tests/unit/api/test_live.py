@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.api.catch_up import PAGE, Recent
-from services.api.changes import Change
+from services.api.changes import Change, Hint
 from services.api.listener import Cut
 from services.api.live import BadResumeError, HubClosedError, TooManyStreamsError, UnknownOrchestrationError
 from shared.domain import commands as cmd
@@ -218,7 +218,7 @@ async def test_who_catches_up_slowly_is_not_cut_off_and_misses_nothing() -> None
         await world.whole_life("o", tasks=2)
         listener = await world.hub.join(TEAM, "o", after=1)
         first = await listener.next(10)
-        assert first is not None
+        assert isinstance(first, Change)
         assert first.sequence == 2
         for number in range(10):
             await world.do("o", cmd.UpdateOrchestration(changes={"name": f"name {number}"}))
@@ -254,7 +254,7 @@ async def test_what_waits_for_many_is_kept_and_counted_once() -> None:
         for listener in listeners:
             await listener.next(10)
         await world.do("o", cmd.ActivateOrchestration())
-        taken: list[Change | None] = []
+        taken: list[Change | Hint | None] = []
         for listener in listeners:
             await eventually(lambda: world.hub.waiting_bytes > 0)
             taken.append(await listener.next(10))
@@ -297,7 +297,7 @@ async def test_what_was_deleted_ends_with_that_and_is_unknown_from_then_on() -> 
         await messages(listener, 1)
         await world.do("o", cmd.DeleteOrchestration())
         last = await listener.next(10)
-        assert last is not None
+        assert isinstance(last, Change)
         assert last.deleted
         for after in (None, 0, 1, 2):
             with pytest.raises(UnknownOrchestrationError):

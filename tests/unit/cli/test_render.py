@@ -50,6 +50,29 @@ def test_why_a_task_waits_is_below_the_table() -> None:
     assert "Test the rate limiter waits to be tried again after AGENT_ERROR: the agent gave up" in progress(snapshot(6))
 
 
+def doing(seen: Snapshot, task: dict[str, Any], **what: str) -> Snapshot:
+    data = {"taskId": task["id"], "agentId": task["cloud_agent_id"], **what}
+    return seen.showing({"type": "agent_progress", "data": data})
+
+
+def test_what_an_agent_is_at_is_the_last_line() -> None:
+    seen = snapshot(10)
+    running = next(task for task in seen.tasks if task["status"] == "PROCESSING")
+    text = progress(doing(seen, running, tool="run_terminal_cmd make test\x1b[2J", text="I test."))
+    assert text.splitlines()[-1].strip() == "now: run_terminal_cmd make test [2J"
+
+
+def test_where_several_agents_are_at_work_it_is_said_whose_it_is_for_the_first_few() -> None:
+    seen = many(0)
+    running = seen.tasks[0]
+    tasks = [{**running, "id": f"r{n}", "title": f"Run {n}"} for n in range(9)]
+    seen = Snapshot.of({**seen.view(), "tasks": tasks}, START)
+    for number, task in enumerate(tasks):
+        seen = doing(seen, task, text=f"At {number}.")
+    lines = [line.strip() for line in progress(seen).splitlines() if line.startswith("now")]
+    assert lines == ["now (Run 0): At 0.", "now (Run 1): At 1.", "now (Run 2): At 2."]
+
+
 def test_one_that_is_not_active_says_how_to_make_it_so() -> None:
     assert "orchestrator activate 0b6c8c1e" in progress(snapshot(0))
 

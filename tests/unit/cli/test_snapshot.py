@@ -118,3 +118,43 @@ def test_tasks_are_in_the_order_of_the_api_also_after_it_was_changed() -> None:
     last = {**snapshot.tasks[0], "order_index": 9}
     moved = snapshot.after({"type": "task_updated", "task": last}, None, START)
     assert [task["id"] for task in moved.tasks] == ["t2", "t3", "t1"]
+
+
+def progress_of(snapshot: Snapshot, **doing: str) -> dict[str, object]:
+    """What is told of the agent of the task that is under way."""
+    task = next(task for task in snapshot.tasks if task["status"] == "PROCESSING")
+    data = {"taskId": task["id"], "attemptId": "a", "agentId": task["cloud_agent_id"], **doing}
+    return {"type": "agent_progress", "data": {**data, "at": "2026-11-01T12:00:00Z"}}
+
+
+def doings(snapshot: Snapshot) -> list[str]:
+    return [doing for task in snapshot.tasks if (doing := snapshot.doing(task))]
+
+
+def at_work() -> Snapshot:
+    return next(seen for upto in range(1, 9) if (seen := folded(all_completed()[:upto])).tasks[0]["cloud_agent_id"])
+
+
+def test_the_tool_of_an_agent_is_what_it_is_at_else_its_words() -> None:
+    before = at_work()
+    assert doings(before) == []
+    said = before.showing(progress_of(before, text="I begin."))
+    assert doings(said) == ["I begin."]
+    used = said.showing(progress_of(before, tool="ls .", text="I begin."))
+    assert doings(used) == ["ls ."]
+    assert (used.view(), used.sequence) == (before.view(), before.sequence)
+
+
+def test_what_an_agent_was_at_is_of_no_interest_once_it_has_ended_or_another_is_at_work() -> None:
+    before = at_work()
+    seen = before.showing(progress_of(before, tool="ls ."))
+    for change in ({"status": "COMPLETED"}, {"cloud_agent_id": "bc-another"}):
+        message = {"type": "task_updated", "task": {**seen.tasks[0], **change}}
+        assert doings(seen.after(message, "99", START)) == []
+
+
+def test_progress_that_makes_no_sense_changes_nothing() -> None:
+    before = at_work()
+    odd: list[object] = [None, [], {}, {"taskId": 7}]
+    for data in odd:
+        assert doings(before.showing({"type": "agent_progress", "data": data})) == []
