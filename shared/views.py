@@ -157,6 +157,7 @@ def _agent_view(attempt: Attempt) -> View:
         "status": attempt.status.value if attempt.status else None,
         "provider_status": attempt.provider_status,
         "url": attempt.url,
+        "missing_since": written(attempt.missed.since) if attempt.missed else None,
         "api_version": attempt.api_version,
         "model": attempt.model,
     }

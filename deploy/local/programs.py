@@ -27,6 +27,7 @@ SIMULATOR_PACE = {
     # Its v0 shows the old end of a continued agent for a moment only, and what an agent leaves comes soon.
     "FOLLOW_UP_GRACE_SECONDS": "2",
     "RESULT_GRACE_SECONDS": "2",
+    "LOST_AFTER_SECONDS": "10",
 }
 
 

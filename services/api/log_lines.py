@@ -32,6 +32,7 @@ _AttemptEvent = (
     | ev.AttemptModelDropped
     | ev.AgentCreated
     | ev.AgentStatusChanged
+    | ev.AgentMissed
     | ev.AttemptResultAwaited
     | ev.AttemptStopRequested
     | ev.AttemptStopped
@@ -227,6 +228,9 @@ def _of_attempt(event: _AttemptEvent, actor: str, after: Orchestration) -> _Said
             return _Said(f"{attempt} has agent {event.agent_id}{see}")
         case ev.AgentStatusChanged():
             return _agent_status(event)
+        case ev.AgentMissed():
+            missed = f"agent {event.agent_id} is not found at the provider since {written(event.since)}"
+            return _Said(f"{missed}; after some minutes it counts as lost", Level.WARNING)
         case ev.AttemptResultAwaited():
             parts = words.parts(event.missing)
             return _Said(f"{attempt}: its agent has finished, looking for its {parts} until {written(event.until)}")

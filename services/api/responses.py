@@ -23,6 +23,7 @@ class AgentShape(BaseModel):
     status: str | None
     provider_status: str | None
     url: str | None
+    missing_since: str | None = Field(default=None, description="since when the provider does not find it")
     api_version: str | None
     model: str | None
 

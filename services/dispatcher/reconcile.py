@@ -24,6 +24,7 @@ from shared.domain.ids import derive_id
 from shared.domain.plan import (
     Action,
     ArchiveAgent,
+    AwaitResult,
     Cleanup,
     CreateRun,
     DeleteAgent,
@@ -110,7 +111,7 @@ class Reconciler:
         """Put back the ticket or the watches of an attempt, whatever is remembered: should one have been lost, nobody
         else would look at the attempt again, or not as soon as is due."""
         for action in plan(state):
-            if isinstance(action, Launch | Watch | StopAgent) and action.attempt_id == attempt_id:
+            if isinstance(action, Launch | Watch | StopAgent | AwaitResult) and action.attempt_id == attempt_id:
                 await Following(self.publisher).keep(state, action)
 
     @contextmanager
@@ -127,7 +128,7 @@ class Reconciler:
 
     async def _carry_out(self, state: Orchestration, action: Action) -> None:
         match action:
-            case Launch() | Watch():
+            case Launch() | Watch() | AwaitResult():
                 await Following(self.publisher).keep(state, action)
             case WakeAt(due_at=due_at):
                 await self._wake_at(state, due_at)

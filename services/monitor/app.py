@@ -9,6 +9,7 @@ from datetime import timedelta
 from services.monitor.asked import AskedSweeps
 from services.monitor.census import Census
 from services.monitor.claims import BrokerClaims
+from services.monitor.crowd import Crowd
 from services.monitor.observer import Observer
 from services.monitor.old_ends import OldEnds
 from services.monitor.ownership import PostgresOwnership
@@ -55,7 +56,8 @@ async def build(settings: MonitorSettings, runtime: Runtime) -> AsyncIterator[No
         streams = Streams(
             provider, observer, BrokerClaims(nc), permission=lambda: limiter.acquire("stream"), telling=telling
         )
-        watch = Watch(observer, streams, clock, settings.poll_policy)
+        crowd = Crowd(nc)
+        watch = Watch(observer, streams, clock, settings.poll_policy, lambda: crowd.size)
         broker = make_broker(settings.nats_url, "monitor", grace=settings.stop_seconds)
         metrics = ConsumerMetrics()
         subscribe(broker, MONITOR_RECEIPTS, Receipts(observer).on_receipt, workers=_WORKERS, observer=metrics)
@@ -63,6 +65,7 @@ async def build(settings: MonitorSettings, runtime: Runtime) -> AsyncIterator[No
         await broker.start()
         loops = [
             asyncio.create_task(watch_consumers(nc, [MONITOR_RECEIPTS, MONITOR_WATCH]), name="watch-consumers"),
+            asyncio.create_task(crowd.keep_counting(), name="count-watched"),
             asyncio.create_task(telling.run(), name="progress"),
         ]
         for loop in loops:

@@ -8,7 +8,7 @@ from services.monitor.old_ends import OldEnds
 from shared.command_handler import Cause, CommandHandler
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import AgentSnapshot, AgentUsage, Provider
-from shared.domain.commands import AnyCommand, ExpireAttempt, ObserveAgent
+from shared.domain.commands import AnyCommand, ExpireAttempt, ObserveAgent, ReportMissing
 from shared.domain.events import AgentStatus, Source, Usage
 from shared.domain.pricing import estimated_cost
 from shared.domain.state import Attempt, Orchestration, Phase, Task, milliseconds
@@ -59,7 +59,9 @@ class Observer:
         try:
             snapshot = await self._read(attempt, agent_id)
             is_old = await self.old_ends.may_be(task, attempt, snapshot)
-        except ProviderError:
+        except ProviderError as error:
+            if error.status == 404 and attempt.phase is Phase.CREATED:
+                return await self._keep_deadline(ref, await self._report_missing(ref, attempt, error, source))
             # An agent that cannot be read has its deadline all the same; nothing else would ever end it.
             await self._keep_deadline(ref, attempt)
             raise
@@ -110,6 +112,17 @@ class Observer:
                 return AgentSnapshot(agent_id, AgentStatus.STOPPED, error.code, run_id=attempt.run_id)
             raise
 
+    async def _report_missing(self, ref: AttemptRef, attempt: Attempt, error: ProviderError, source: Source) -> Attempt:
+        _log.warning("The provider does not find %s: %s", attempt.agent_id, error)
+        command = ReportMissing(
+            attempt_id=attempt.attempt_id,
+            agent_id=attempt.agent_id or "",
+            provider_code=error.code,
+            source=source,
+            cost=estimated_cost(attempt.model, self._worked_ms(attempt)),
+        )
+        return await self._handle(ref, command)
+
     async def _observation(self, attempt: Attempt, snapshot: AgentSnapshot, source: Source) -> ObserveAgent:
         ended = snapshot.status.is_terminal
         usage, usage_pending = await self._usage(attempt, snapshot) if ended else (None, False)
@@ -149,9 +162,12 @@ class Observer:
             return usage.cost
         if snapshot.duration_ms is not None:
             return estimated_cost(attempt.model, snapshot.duration_ms)
-        started = attempt.started_at or attempt.queued_at
+        return estimated_cost(attempt.model, self._worked_ms(attempt))
+
+    def _worked_ms(self, attempt: Attempt) -> int:
+        """As far as our own clock can tell."""
         finished = attempt.awaited.since if attempt.awaited else self.clock.now()
-        return estimated_cost(attempt.model, milliseconds(finished - started))
+        return milliseconds(finished - (attempt.started_at or attempt.queued_at))
 
     async def _keep_deadline(self, ref: AttemptRef, attempt: Attempt) -> Attempt:
         """Stop what is to be stopped, again at every look until it has."""

@@ -41,6 +41,7 @@ _Hidden = (
     | ev.AttemptWithdrawn
     | ev.AttemptStarted
     | ev.AttemptModelDropped
+    | ev.AgentMissed
     | ev.AttemptResultAwaited
     | ev.AttemptStopRequested
     | ev.AttemptStopped

@@ -1,6 +1,6 @@
 """The life of an attempt: from its ticket to what became of its agent."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, assert_never
 
 from shared.domain import commands as cmd
@@ -10,6 +10,10 @@ from shared.domain.draft import Draft, illegal
 from shared.domain.errors import Refusal
 from shared.domain.events import AgentStatus, OrchestrationStatus, TaskStatus
 from shared.domain.state import Attempt, Orchestration, Phase, Task, milliseconds
+
+AGENT_LOST: Final = "AGENT_LOST"
+"""Code of the failure of an attempt whose agent the provider does not know any more."""
+_LOOKS_FOR_LOST: Final = 3
 
 AGENT_GONE: Final = "AGENT_GONE"
 """Code of the failure of an attempt whose agent, which it was to go on with, cannot go on."""
@@ -133,12 +137,63 @@ def _may_be_its_agent(attempt: Attempt, agent_id: str) -> bool:
 
 
 def _is_news(attempt: Attempt, command: cmd.ObserveAgent) -> bool:
-    """A status never goes back to CREATING, nor from an end: such an observation is old."""
+    """A status never goes back to CREATING, nor from an end: such an observation is old.
+
+    Of an agent that was missed it is news that it is there.
+    """
     if command.status is AgentStatus.CREATING and attempt.status is not AgentStatus.CREATING:
         return False
-    if attempt.awaited is not None:
+    if attempt.awaited is not None and command.status is not attempt.status:
         return False
-    return (attempt.status, attempt.provider_status) != (command.status, command.provider_status)
+    return attempt.missed is not None or (attempt.status, attempt.provider_status) != (
+        command.status,
+        command.provider_status,
+    )
+
+
+def report_missing(draft: Draft, command: cmd.ReportMissing) -> None:
+    """Three looks over `lost_after` make an agent lost; those that come too soon after another do not count.
+
+    One that was told to stop has stopped with the first.
+    """
+    task, attempt = draft.attempt(command.attempt_id)
+    is_known = attempt.phase is Phase.CREATED and attempt.agent_id == command.agent_id
+    if not is_known or attempt.stop_reason is not None:
+        return
+    distance = draft.deciding.patience.lost_after / (_LOOKS_FOR_LOST - 1)
+    if attempt.missed is not None and draft.now < attempt.missed.at + distance:
+        return
+    since, times = (attempt.missed.since, attempt.missed.times) if attempt.missed else (draft.now, 0)
+    if times + 1 < _LOOKS_FOR_LOST:
+        draft.emit(
+            ev.AgentMissed(
+                task_id=task.task_id,
+                attempt_id=attempt.attempt_id,
+                agent_id=command.agent_id,
+                since=since,
+                times=times + 1,
+            )
+        )
+    elif attempt.awaited is not None:
+        _end(draft, task, attempt, AgentStatus.FINISHED, attempt.awaited.found)
+    else:
+        _lose(draft, task, attempt, command, since)
+
+
+def _lose(draft: Draft, task: Task, attempt: Attempt, command: cmd.ReportMissing, since: datetime) -> None:
+    draft.emit(
+        ev.AgentStatusChanged(
+            task_id=task.task_id,
+            attempt_id=attempt.attempt_id,
+            agent_id=command.agent_id,
+            status=AgentStatus.UNKNOWN,
+            provider_status=command.provider_code,
+            source=command.source,
+        )
+    )
+    message = f"the provider has not known the agent since {since:%Y-%m-%d %H:%M:%S} UTC"
+    failure = ev.Failure(code=AGENT_LOST, message=message, retryable=True)
+    _fail(draft, task, attempt, failure, ev.Findings(cost=command.cost))
 
 
 def _end_or_await(draft: Draft, task: Task, attempt: Attempt, seen: cmd.ObserveAgent) -> None:

@@ -262,6 +262,17 @@ class ObserveAgent(Command):
     usage_pending: bool = False
 
 
+class ReportMissing(Command):
+    """The provider says that there is no such agent. `cost` is an estimate, in dollars, of its work so far."""
+
+    type: ClassVar[str] = "agent.report_missing"
+    attempt_id: str
+    agent_id: str
+    provider_code: str
+    source: Source
+    cost: float = 0.0
+
+
 class ExpireAttempt(Command):
     """The attempt's deadline has been looked at."""
 
@@ -298,6 +309,7 @@ ServiceCommand = (
     | RejectAttempt
     | DropModel
     | ObserveAgent
+    | ReportMissing
     | ExpireAttempt
     | DiscardAgent
     | RecordAgentArchived

@@ -128,7 +128,7 @@ class Failure(Frozen):
     """Why an attempt, a task or an orchestration failed.
 
     `code` is one of `errors.HTTP_STATUS`, or of those that only attempts have: AGENT_FAILED, AGENT_EXPIRED,
-    AGENT_STOPPED, DELIVERABLE_MISSING, TIMEOUT, NETWORK_ERROR.
+    AGENT_LOST, AGENT_STOPPED, DELIVERABLE_MISSING, TIMEOUT, NETWORK_ERROR.
     """
 
     code: str
@@ -287,6 +287,18 @@ class AgentStatusChanged(Event):
     status: AgentStatus
     provider_status: str
     source: Source
+
+
+class AgentMissed(Event):
+    """The provider said that there is no such agent, the `times`-th time since `since`. One read proves nothing: the
+    agent is lost if it goes on like that, and any change of its status says that it is there."""
+
+    type: ClassVar[str] = "agent.missed"
+    task_id: str
+    attempt_id: str
+    agent_id: str
+    since: datetime
+    times: int
 
 
 class AttemptResultAwaited(Event):
@@ -547,6 +559,7 @@ OrchestrationEvent = (
     | AttemptModelDropped
     | AgentCreated
     | AgentStatusChanged
+    | AgentMissed
     | AttemptResultAwaited
     | AttemptStopRequested
     | AttemptFailed

@@ -12,6 +12,7 @@ from shared.domain.state import (
     AwaitedResult,
     Ending,
     LaunchDelay,
+    Missed,
     Orchestration,
     Phase,
     Runs,
@@ -41,6 +42,7 @@ _OfAttempt = (
     | ev.AttemptModelDropped
     | ev.AgentCreated
     | ev.AgentStatusChanged
+    | ev.AgentMissed
     | ev.AttemptResultAwaited
     | ev.AttemptStopRequested
     | ev.AttemptStopped
@@ -289,7 +291,9 @@ def _changed(attempt: Attempt, event: _OfAttempt, at: datetime) -> Attempt:
             known = replace(attempt, phase=Phase.CREATED, agent_id=event.agent_id, run_id=event.run_id, url=event.url)
             return replace(known, status=event.status, provider_status=event.provider_status, delay=None)
         case ev.AgentStatusChanged():
-            return replace(attempt, status=event.status, provider_status=event.provider_status)
+            return replace(attempt, status=event.status, provider_status=event.provider_status, missed=None)
+        case ev.AgentMissed():
+            return replace(attempt, missed=Missed(event.since, event.times, at))
         case ev.AttemptResultAwaited():
             since = attempt.awaited.since if attempt.awaited else at
             return replace(attempt, awaited=AwaitedResult(since, event.until, event.missing, event.found))
@@ -345,7 +349,7 @@ def _ended(attempt: Attempt, at: datetime, ending: Ending) -> Attempt:
     """Not known to have been created, it has no agent that could be in any status."""
     status = None if attempt.phase is Phase.STARTED else attempt.status
     ended = replace(attempt, phase=Phase.ENDED, ended_at=at, ending=ending, delay=None, status=status)
-    return replace(ended, awaited=None)
+    return replace(ended, awaited=None, missed=None)
 
 
 def _task(state: Orchestration, task_id: str, at: datetime, change: Callable[[Task], Task]) -> Orchestration:

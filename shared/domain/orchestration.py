@@ -85,6 +85,8 @@ def _learned(draft: Draft, command: cmd.ServiceCommand) -> None:
             attempts.drop_model(draft, command)
         case cmd.ObserveAgent():
             attempts.observe(draft, command)
+        case cmd.ReportMissing():
+            attempts.report_missing(draft, command)
         case cmd.ExpireAttempt():
             attempts.expire(draft, command)
         case cmd.DiscardAgent():

@@ -63,6 +63,13 @@ class StopAgent:
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitResult:
+    """What the finished agent of the attempt has not shown yet is looked for."""
+
+    attempt_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteAgent:
     """The agent of the attempt is deleted at the provider."""
 
@@ -99,6 +106,7 @@ Action = (
     | CreateRun
     | Watch
     | StopAgent
+    | AwaitResult
     | DiscardAgent
     | DeleteAgent
     | ArchiveAgent
@@ -143,6 +151,8 @@ def _for_attempt(attempt: Attempt) -> Iterator[Action]:
             yield Watch(attempt.attempt_id, attempt.agent_id, attempt.run_id)
             if attempt.stop_reason is not None:
                 yield StopAgent(attempt.attempt_id, attempt.agent_id, attempt.run_id)
+            if attempt.awaited is not None:
+                yield AwaitResult(attempt.attempt_id)
         case Phase.ENDED:
             yield FreeSlot(attempt.attempt_id)
             if attempt.agent_deletion == "REQUESTED" and attempt.agent_id is not None:

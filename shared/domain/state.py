@@ -60,6 +60,15 @@ class AwaitedResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Missed:
+    """Since when the provider says that there is no such agent, and how many looks count, the last one at `at`."""
+
+    since: datetime
+    times: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One try at a task, with at most one agent. `duration_ms` and `cost` are known once it has ended.
 
@@ -86,6 +95,7 @@ class Attempt:
     deadline_at: datetime | None = None
     awaited: AwaitedResult | None = None
     """Set while its agent has finished and the attempt has not ended."""
+    missed: Missed | None = None
     ended_at: datetime | None = None
     ending: Ending | None = None
     stop_reason: StopReason | None = None

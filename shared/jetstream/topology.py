@@ -216,7 +216,7 @@ def _bucket(name: str, settings: TopologySettings) -> StreamConfig:
     )
 
 
-_STOP: Final = "-stop"
+_HURRIED: Final = "-hurried"
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
@@ -242,15 +242,15 @@ def watch_subject(provider: str, attempt: str) -> str:
     return _subject("watch", provider, attempt)
 
 
-def stop_watch_subject(provider: str, attempt: str) -> str:
-    """Where the agent of an attempt is watched while it is to stop, besides `watch_subject`."""
-    return _subject("watch", provider + _STOP, attempt)
+def hurried_watch_subject(provider: str, attempt: str) -> str:
+    """Where the agent of an attempt is watched while something is expected of it soon, besides `watch_subject`."""
+    return _subject("watch", provider + _HURRIED, attempt)
 
 
-def is_stop_watch(subject: str) -> bool:
-    """Whether it is one of `stop_watch_subject`."""
+def is_hurried_watch(subject: str) -> bool:
+    """Whether it is one of `hurried_watch_subject`."""
     kind, _, rest = subject.partition(".")
-    return kind == "watch" and rest.partition(".")[0].endswith(_STOP)
+    return kind == "watch" and rest.partition(".")[0].endswith(_HURRIED)
 
 
 def receipt_subject(provider: str) -> str:

@@ -122,6 +122,18 @@ def finish(task: str, number: int = 1, **fields: Any) -> cmd.ObserveAgent:
     return observe(task, AgentStatus.FINISHED, number, **{**result, **fields})
 
 
+def report_missing(task: str, number: int = 1, **fields: Any) -> cmd.ReportMissing:
+    return cmd.ReportMissing(
+        **{
+            "attempt_id": attempt_id(task, number),
+            "agent_id": agent_id(task, number),
+            "provider_code": "agent_not_found",
+            "source": "poll",
+            **fields,
+        }
+    )
+
+
 def expire(task: str, number: int = 1) -> cmd.ExpireAttempt:
     return cmd.ExpireAttempt(attempt_id=attempt_id(task, number))
 
@@ -255,6 +267,12 @@ def status_changed(
         status=status,
         provider_status=provider_status or status.value,
         source="poll",
+    )
+
+
+def missed(task: str, number: int = 1, *, since: datetime, times: int) -> ev.AgentMissed:
+    return ev.AgentMissed(
+        task_id=task, attempt_id=attempt_id(task, number), agent_id=agent_id(task, number), since=since, times=times
     )
 
 

@@ -12,10 +12,10 @@ from shared.jetstream.topology import (
     delivery_subject,
     event_subject,
     filter_of,
+    hurried_watch_subject,
     public_subject,
     queue_subject,
     receipt_subject,
-    stop_watch_subject,
     streams,
     timer_due_subject,
     timer_subject,
@@ -28,7 +28,7 @@ def test_subjects_are_where_the_streams_expect_them() -> None:
     assert command_subject("t", "orc") == "cmd.t.orc"
     assert queue_subject("high", "attempt") == "queue.high.attempt"
     assert watch_subject("v1", "attempt") == "watch.v1.attempt"
-    assert stop_watch_subject("v1", "attempt") == "watch.v1-stop.attempt"
+    assert hurried_watch_subject("v1", "attempt") == "watch.v1-hurried.attempt"
     assert receipt_subject("cursor") == "receipt.cursor"
     assert delivery_subject("webhook") == "deliver.webhook"
     assert public_subject("t", "task.completed") == "orchestrations.t.task.completed"

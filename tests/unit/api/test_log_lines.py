@@ -23,6 +23,7 @@ from tests.support.orchestrations import (
     created,
     make_spec,
     make_task,
+    missed,
     queued,
     result_awaited,
     retry_scheduled,
@@ -170,6 +171,12 @@ SAID: list[tuple[OrchestrationEvent, str, str]] = [
         status_changed("a", AgentStatus.FAILED, provider_status="ERROR"),
         "warning",
         "Task a: agent bc-a-1 is FAILED (ERROR), known by poll",
+    ),
+    (
+        missed("a", since=after(1), times=2),
+        "warning",
+        "Task a: agent bc-a-1 is not found at the provider since 2026-11-01T12:01:00Z;"
+        " after some minutes it counts as lost",
     ),
     (
         result_awaited("a", "pull_request", until=after(1)),

@@ -143,7 +143,7 @@ async def test_an_agent_that_is_to_stop_is_looked_at_in_a_hurry_by_a_message_of_
         watches = [message for message in d.publisher.messages if message.stream == WATCH]
         assert [message.subject for message in watches] == [
             f"watch.{version}.{attempt.attempt_id}",
-            f"watch.{version}-stop.{attempt.attempt_id}",
+            f"watch.{version}-hurried.{attempt.attempt_id}",
         ]
         assert watches[0].data == watches[1].data
 
@@ -159,7 +159,7 @@ async def test_the_message_that_hurries_a_stop_is_put_back_should_it_be_lost() -
         attempt = await d.w.attempt()
         assert [message.subject for message in d.publisher.messages] == [
             f"watch.v1.{attempt.attempt_id}",
-            f"watch.v1-stop.{attempt.attempt_id}",
+            f"watch.v1-hurried.{attempt.attempt_id}",
         ]
         assert len(d.w.provider.stops) == stops, "the audit waits for nobody outside"
 

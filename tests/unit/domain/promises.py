@@ -6,10 +6,12 @@ import orjson
 
 from shared.domain import commands as cmd
 from shared.domain import events as ev
+from shared.domain.attempts import AGENT_LOST
 from shared.domain.commands import AnyCommand
 from shared.domain.events import AgentStatus, OrchestrationEvent, OrchestrationStatus, TaskStatus
 from shared.domain.plan import (
     ArchiveAgent,
+    AwaitResult,
     Cleanup,
     CreateRun,
     DeleteAgent,
@@ -88,7 +90,7 @@ def keeps_its_promises(before: Orchestration, event: OrchestrationEvent, command
         case _:
             pass
     if isinstance(event, ENDS_OF_ATTEMPTS):
-        _leaves_no_agent_behind(before, event)
+        _leaves_no_agent_behind(before, event, command)
 
 
 def _may_be_queued(state: Orchestration, event: ev.TaskQueued, now: datetime) -> None:
@@ -112,7 +114,7 @@ def _has_met_dependencies(state: Orchestration, task: Task) -> None:
     assert all(state.tasks[other].status in SATISFIED for other in task.spec.depends_on)
 
 
-def _leaves_no_agent_behind(state: Orchestration, event: OrchestrationEvent) -> None:
+def _leaves_no_agent_behind(state: Orchestration, event: OrchestrationEvent, command: AnyCommand) -> None:
     """An agent is let go only when it was seen to end, or is known not to be at work for the attempt."""
     attempt = state.tasks[event.task_id].current  # type: ignore[union-attr]  # all that end attempts have a task
     if attempt is None or attempt.phase is Phase.QUEUED:
@@ -121,6 +123,9 @@ def _leaves_no_agent_behind(state: Orchestration, event: OrchestrationEvent) -> 
         assert (attempt.phase, event.reason) == (Phase.STARTED, "AGENT_GONE"), "withdrawn with an agent at work"
         return
     assert isinstance(event, ev.AttemptFailed | ev.AttemptStopped | ev.TaskCompleted), "an agent may still be at work"
+    if isinstance(event, ev.AttemptFailed) and event.failure.code == AGENT_LOST:
+        assert isinstance(command, cmd.ReportMissing)
+        return
     if attempt.phase is Phase.CREATED:
         assert attempt.status is not None
         assert attempt.status.is_terminal, "an agent is let go that was not seen to end"
@@ -282,7 +287,8 @@ def _wanted(attempt: Attempt) -> set[type]:
         case Phase.QUEUED | Phase.STARTED:
             return {Launch}
         case Phase.CREATED:
-            return {Watch, StopAgent} if attempt.stop_reason is not None else {Watch}
+            expected = {StopAgent} if attempt.stop_reason else {AwaitResult} if attempt.awaited else set()
+            return {Watch} | expected
         case _:
             return {FreeSlot, DeleteAgent} if attempt.agent_deletion == "REQUESTED" else {FreeSlot}
 

@@ -274,6 +274,21 @@ class Life(RuleBasedStateMachine):
         self.do(reply_of(attempt, AgentStatus.RUNNING))
         self.do(observation(attempt, status, data.draw(RESULTS), agent_of(attempt)))
 
+    @precondition(lambda self: any(attempt.phase is Phase.CREATED for attempt in self.active()))
+    @rule(data=st.data(), minutes=st.lists(st.sampled_from([0, 2.5, 5]), min_size=1, max_size=3))
+    def an_agent_is_not_found(self, data: st.DataObject, minutes: list[float]) -> None:
+        attempt = data.draw(st.sampled_from([found for found in self.active() if found.phase is Phase.CREATED]))
+        for pause in minutes:
+            self.now += timedelta(minutes=pause)
+            self.do(
+                cmd.ReportMissing(
+                    attempt_id=attempt.attempt_id,
+                    agent_id=agent_of(attempt),
+                    provider_code="agent_not_found",
+                    source="poll",
+                )
+            )
+
     @precondition(lambda self: any(attempt.stop_reason for attempt in self.active()))
     @rule(data=st.data(), end=st.sampled_from([AgentStatus.STOPPED, AgentStatus.FINISHED, AgentStatus.FAILED, None]))
     def an_agent_has_stopped(self, data: st.DataObject, end: AgentStatus | None) -> None:

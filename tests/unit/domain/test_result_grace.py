@@ -9,7 +9,7 @@ from shared.domain import commands as cmd
 from shared.domain import events as ev
 from shared.domain.events import AgentStatus, OrchestrationStatus, TaskStatus
 from shared.domain.patience import Patience
-from shared.domain.plan import Watch, plan
+from shared.domain.plan import AwaitResult, Watch, plan
 from tests.support.given import Given, When, given
 from tests.support.orchestrations import (
     CANCEL,
@@ -196,9 +196,9 @@ def test_a_pause_lets_the_result_come(pause: cmd.PauseOrchestration) -> None:
     assert then.state.status is OrchestrationStatus.PAUSED
 
 
-def test_only_its_watch_is_under_way() -> None:
+def test_only_looks_at_it_are_under_way() -> None:
     before = awaiting().when(PAUSE, at=after(9.1)).outcome
-    assert [type(action) for action in plan(before.state)] == [Watch]
+    assert [type(action) for action in plan(before.state)] == [Watch, AwaitResult]
 
 
 @pytest.mark.parametrize("version", ["v0", "v1"])

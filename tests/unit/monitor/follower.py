@@ -11,9 +11,10 @@ import orjson
 
 from services.monitor.observer import Observer
 from services.monitor.old_ends import OldEnds
+from services.monitor.pauses import PollPolicy
 from services.monitor.receipts import Receipts
 from services.monitor.streams import Streams
-from services.monitor.watch import PollPolicy, Watch
+from services.monitor.watch import Watch
 from shared.command_handler import CommandHandler
 from shared.cursor.provider import ApiVersion
 from shared.domain.commands import StartAttempt
@@ -43,7 +44,7 @@ class Monitor:
         old_ends = OldEnds(self.provider, self.w.clock, GRACE)
         self.observer = Observer(handler, self.provider, self.w.clock, self.w.ids, old_ends)
         self.streams = Streams(self.provider, self.observer)
-        self.watch = Watch(self.observer, self.streams, self.w.clock, POLICY, random.Random(1))
+        self.watch = Watch(self.observer, self.streams, self.w.clock, POLICY, chance=random.Random(1))
         self.receipts = Receipts(self.observer)
 
     @property

@@ -560,7 +560,7 @@ async def test_one_that_is_to_stop_is_followed_in_a_hurry_again() -> None:
         s.show(attempt.agent_id or "", run_id=attempt.run_id)
         s.w.clock.advance(timedelta(hours=3))
         assert [settled.action for settled in (await s.sweep()).settled] == ["put_back"]
-        assert f"watch.v1-stop.{attempt.attempt_id}" in [message.subject for message in s.publisher.messages]
+        assert f"watch.v1-hurried.{attempt.attempt_id}" in [message.subject for message in s.publisher.messages]
         assert s.stopped == [attempt.agent_id]
 
 

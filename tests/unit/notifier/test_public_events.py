@@ -22,6 +22,7 @@ HIDDEN = {
     "attempt.withdrawn",
     "attempt.started",
     "attempt.model_dropped",
+    "agent.missed",
     "attempt.result_awaited",
     "attempt.stop_requested",
     "attempt.stopped",

@@ -60,6 +60,7 @@ def partly_completed(orchestration: str, *, team: str = TEAM, start: datetime = 
         (started(one, 1, deadline),),
         (agent_created(one, 1),),
         (status(one, 1, AgentStatus.RUNNING),),
+        (ev.AgentMissed(task_id=one, attempt_id=f"{one}-a1", agent_id=f"bc-{one}-a1", since=start, times=1),),
         (started(three, 1, deadline),),
         (agent_created(three, 1, agent="provider-chose-another"),),
         (status(one, 1, AgentStatus.FINISHED), completed(one, 1), queued(two, 1)),
