@@ -62,6 +62,7 @@ bench: $(INSTALLED) ## measure speed and cost of the running system
 
 docs: $(INSTALLED) ## write the generated pages of docs/
 	@$(BIN)/python -m services.api.docs docs/openapi.json
+	@$(BIN)/python -m services.api.fields docs/fields.md
 	@$(BIN)/python -m services.api.permissions docs/permissions.md
 	@$(BIN)/python -m services.notifier.docs docs/public-events.md
 	@$(BIN)/python -m shared.transitions docs/transitions.md

@@ -16,6 +16,7 @@ class FollowUpRequest(Strict):
         StringConstraints(strip_whitespace=True, min_length=1, max_length=5000),
         Field(examples=["Add a test for the empty form, too."]),
     ]
+    """In the words of the user; the agent knows what it did before."""
 
 
 def read_follow_up(body: Any) -> str:

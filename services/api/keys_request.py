@@ -33,10 +33,10 @@ class KeyRequest(Strict):
         Annotated[
             str,
             StringConstraints(pattern=TEAM_PATTERN, max_length=64),
-            Field(description="whose work it sees; the asking key's own team if absent"),
         ]
         | None
     ) = None
+    """Whose work it sees; the asking key's own team if absent."""
     permissions: Annotated[
         list[Permission], Field(min_length=1, max_length=10, description="none that the asking key lacks")
     ]

@@ -30,7 +30,8 @@ def _changes_of(base: type[BaseModel], *, without: Collection[str] = (), cleared
         if name not in without:
             kind: Any = Annotated[(rule.annotation, *rule.metadata)] if rule.metadata else rule.annotation
             # Made by a function, the default stays out of the document: what is absent is not set to anything.
-            fields[name] = (kind | None if name in cleared_by_null else kind, Field(default_factory=lambda: None))
+            absent = Field(default_factory=lambda: None, description=rule.description)
+            fields[name] = (kind | None if name in cleared_by_null else kind, absent)
     return fields
 
 
@@ -56,7 +57,7 @@ TaskPatch: Final = create_model(
         **_changes_of(TaskRequest, without=("order_index",), cleared_by_null=("model", "depends_on", "metadata")),
         "order_index": (
             Annotated[(int, *TaskRequest.model_fields["order_index"].metadata)],
-            Field(default_factory=lambda: None),
+            Field(default_factory=lambda: None, description=TaskRequest.model_fields["order_index"].description),
         ),
     },
 )
@@ -66,6 +67,7 @@ class PauseRequest(Strict):
     """What becomes of the agents that are at work."""
 
     mode: PauseMode = "stop"
+    """`stop`: they are stopped, and go on after a resume where the provider can. `drain`: they may finish."""
 
 
 @dataclass(frozen=True, slots=True)

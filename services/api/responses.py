@@ -6,7 +6,20 @@ import orjson
 from pydantic import BaseModel, Field, JsonValue
 from starlette.responses import JSONResponse
 
-from shared.domain.events import AgentStatus, OrchestrationStatus, TaskStatus
+from shared.domain.events import (
+    AgentStatus,
+    ApiVersion,
+    Complexity,
+    Level,
+    OrchestrationStatus,
+    Outcome,
+    PauseMode,
+    ResultPart,
+    StopReason,
+    TaskStatus,
+)
+from shared.domain.readiness import WaitingFor
+from shared.domain.state import Ending, Phase
 from shared.sweeping import OrphanAction, SettledAction
 
 
@@ -20,11 +33,11 @@ class Json(JSONResponse):
 class AgentShape(BaseModel):
     id: str
     run_id: str | None
-    status: str | None
-    provider_status: str | None
+    status: AgentStatus | None
+    provider_status: str | None = Field(description="the provider's own word")
     url: str | None
     missing_since: str | None = Field(default=None, description="since when the provider does not find it")
-    api_version: str | None
+    api_version: ApiVersion | None
     model: str | None
 
 
@@ -33,10 +46,10 @@ class AttemptShape(BaseModel):
 
     id: str
     number: int
-    phase: str
+    phase: Phase = Field(description="from CREATED on it has an agent, from STARTED on it may")
     base_ref: str
-    ending: str | None = Field(default=None, description="COMPLETED, FAILED, STOPPED or WITHDRAWN; null before the end")
-    stop_reason: str | None = Field(default=None, description="why its agent was to be stopped, if it was")
+    ending: Ending | None = Field(default=None, description="null before the end")
+    stop_reason: StopReason | None = Field(default=None, description="why its agent was to be stopped, if it was")
     continues_agent: bool = Field(default=False, description="it goes on with the agent of an earlier attempt")
     agent: AgentShape | None
     error_code: str | None
@@ -44,9 +57,9 @@ class AttemptShape(BaseModel):
     result_branch: str | None = None
     result_pr_url: str | None = None
     result_summary: str | None = None
-    result_missing: list[str] = Field(
+    result_missing: list[ResultPart] = Field(
         default_factory=list,
-        description="what is still looked for after its agent has finished: branch, pull_request, summary, usage",
+        description="what is still looked for after its agent has finished",
     )
     result_awaited_until: str | None = Field(default=None, description="until when it is looked for")
     duration: int | None = Field(description="milliseconds")
@@ -65,17 +78,17 @@ class TaskShape(BaseModel):
     title: str
     description: str
     status: TaskStatus
-    priority: str
-    complexity: str
+    priority: Level
+    complexity: Complexity
     order_index: int
     depends_on: list[str]
     model: str | None
     timeout_minutes: int
     metadata: dict[str, JsonValue]
-    cloud_agent_id: str | None
-    cloud_agent_status: str | None
+    cloud_agent_id: str | None = Field(description="of its newest attempt, like the next two")
+    cloud_agent_status: AgentStatus | None
     cloud_agent_url: str | None
-    outcome: str | None
+    outcome: Outcome | None = Field(description="NO_CHANGE: the agent finished without a branch or pull request")
     result_summary: str | None
     result_branch: str | None
     result_pr_url: str | None
@@ -85,8 +98,12 @@ class TaskShape(BaseModel):
     max_retries: int
     duration: int | None = Field(description="milliseconds")
     cost: float = Field(description="dollars")
-    waiting_for: str | None = Field(description="why it does not run yet")
-    waiting_until: str | None
+    waiting_for: WaitingFor | None = Field(
+        description="why it does not run yet: it is not its `turn`, a `dependency` is not done, no `slot` for an agent "
+        "is free, the provider's `rate_limit` or `quota`, the `budget`, the time of its `retry` has not come, or the "
+        "orchestration or the queue is in a `pause`"
+    )
+    waiting_until: str | None = Field(description="when that is looked at again, where it is known")
     created_at: str
     updated_at: str
     started_at: str | None
@@ -114,14 +131,14 @@ class OrchestrationShape(BaseModel):
     ref: str
     model: str | None
     strict_model: bool
-    priority: str
+    priority: Literal["speed", "balanced", "quality"]
     auto_create_pr: bool
     webhook_url: str | None
-    execution_mode: str
+    execution_mode: Literal["sequential", "parallel"]
     max_parallel: int | None
-    failure_policy: str
-    base: str
-    deliverable: str
+    failure_policy: Literal["fail_fast", "continue"]
+    base: Literal["ref", "previous"]
+    deliverable: Literal["any", "branch", "pr"]
     max_cost: float | None
     start_at: str | None
     schedule: dict[str, str] | None
@@ -137,7 +154,7 @@ class OrchestrationShape(BaseModel):
     created_at: str
     updated_at: str
     activated_at: str | None
-    pause_mode: str | None = Field(default=None, description="stop or drain, while it is PAUSED")
+    pause_mode: PauseMode | None = Field(default=None, description="while it is PAUSED")
     paused_at: str | None = None
     paused_duration: int = Field(
         default=0, description="milliseconds in which it was paused or over, before it went on"
@@ -273,7 +290,7 @@ class CloudAgentShape(BaseModel):
     status: AgentStatus | None
     provider_status: str | None = Field(description="the provider's own word")
     url: str | None
-    api_version: str | None
+    api_version: ApiVersion | None
     model: str | None
     branch: str | None
     orchestration_id: str

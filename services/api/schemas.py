@@ -149,43 +149,69 @@ RequestT = TypeVar("RequestT", bound="Strict")
 
 
 class Strict(BaseModel):
-    """Nothing is converted, nothing unknown is taken; each field is known by its camelCase and snake_case name."""
+    """Nothing is converted, nothing unknown is taken; each field is known by its camelCase and snake_case name.
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+    The text below a field is its description in the OpenAPI document.
+    """
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        alias_generator=to_camel,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+    )
 
 
 class TaskRequest(Strict):
     """One task in plain language."""
 
     title: Annotated[str, _text(1, 200)]
+    """What it is called, in the agent's prompt, too."""
     description: Annotated[str, _text(10, 5000)]
+    """What the agent is to do."""
     priority: Level = "medium"
+    """Its place in the queue: high before medium before low, and of those the older first; none waits for ever."""
     complexity: Complexity = "moderate"
+    """What `by-complexity` chooses the model by."""
     max_retries: int = Field(default=3, ge=0, le=10)
+    """Further attempts after failures that may pass."""
     model: ModelName | None = None
+    """Instead of the orchestration's."""
     depends_on: DependsOn = []
+    """Titles or indexes (from 0) of tasks that must be COMPLETED or SKIPPED before it starts."""
     order_index: int | None = Field(default=None, ge=0, le=1_000_000)
+    """Its place among the tasks; if absent, the one in the request."""
     timeout_minutes: int = Field(default=120, ge=1, le=1440)
+    """An attempt that takes longer is stopped and has failed, with TIMEOUT."""
     metadata: Metadata = {}
+    """Anything of the caller's own; it is kept and shown."""
 
 
 class ScheduleRequest(Strict):
     """A cron line and the name of its time zone."""
 
     cron: Annotated[str, AfterValidator(_cron)]
+    """Five fields, or six with seconds in front."""
     timezone: Annotated[str, AfterValidator(_timezone)] = "UTC"
+    """Such as Europe/Berlin."""
 
 
 class _InOneRepository(Strict):
     repository: Repository
+    """`owner/repo`, or its https address on GitHub."""
 
 
 class BulkRepository(Strict):
     """One of many repositories, with what differs from the others."""
 
     repository: Repository
-    ref: Ref | None = Field(default=None, description="instead of the `ref` of all")
-    name: Annotated[str, _text(0, 200)] | None = Field(default=None, description="instead of the `name` of all")
+    """`owner/repo`, or its https address on GitHub."""
+    ref: Ref | None = None
+    """Instead of the `ref` of all."""
+    name: Annotated[str, _text(0, 200)] | None = None
+    """Instead of the `name` of all."""
 
 
 class _InManyRepositories(Strict):
@@ -198,32 +224,58 @@ class _InManyRepositories(Strict):
             examples=[["acme/shop", {"repository": "acme/blog", "ref": "develop"}]],
         ),
     ]
+    """The name of each, or an object where something is different in it."""
 
 
 class Work(Strict):
     """What is to be done, wherever it is."""
 
     ref: Ref = "main"
+    """The branch or tag that tasks start from."""
     tasks: Annotated[list[TaskRequest], Field(min_length=1, max_length=MAX_TASKS)]
+    """In their order."""
     name: Annotated[str, _text(0, 200)] | None = None
+    """For people."""
     description: Annotated[str, _text(0, 5000)] | None = None
+    """For people. Lists find it, the name and the titles of tasks by their words (`q`)."""
     tags: Annotated[list[Tag], Field(max_length=20)] = []
+    """For finding it in lists."""
     metadata: Metadata = {}
+    """Anything of the caller's own; it is kept and shown."""
     model: ModelName | None = None
+    """Of the agents. If absent, the provider chooses, which is recommended. A name or alias of `/api/models`, or
+    `by-complexity`: the strongest for complex tasks, a cheap one for the others. What is not known becomes
+    `claude-4-sonnet-thinking`, with a warning."""
     strict_model: bool = False
+    """Refuse a model that is not known."""
     priority: Literal["speed", "balanced", "quality"] = "balanced"
+    """`speed` lifts each of its tasks one level in the queue."""
     auto_create_pr: bool = True
+    """Agents open pull requests for what they did."""
     webhook_url: WebhookUrl | None = None
+    """Told by a signed POST when it has ended or is paused; https."""
     execution_mode: Literal["sequential", "parallel"] = "sequential"
+    """One task at a time in their order, or all that can start."""
     max_parallel: int | None = Field(default=None, ge=1, le=50)
+    """In parallel mode, how many at once at most."""
     failure_policy: Literal["fail_fast", "continue"] = "fail_fast"
+    """`fail_fast`: a task that has failed for good ends it, and whatever else is under way or to come is given up.
+    `continue`: what does not depend on that task is done all the same."""
     base: Literal["ref", "previous"] = "ref"
+    """`previous`: a task starts from the branch of the one before it, or of the one that it depends on, and so has the
+    work of that one. `ref`: each starts from `ref`."""
     deliverable: Literal["any", "branch", "pr"] = "any"
+    """What an agent must leave behind to count as successful; `any`: it may also have changed nothing."""
     max_cost: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Dollars; once they are spent, no further task is queued. What is queued or at work by then goes on."""
     start_at: Moment | None = None
+    """It is activated by itself at this time."""
     schedule: ScheduleRequest | None = None
-    check_repository: bool = Field(default=False, description="ask GitHub first whether repository and ref are there")
+    """It stays PENDING, and for each time that comes an orchestration like it is created and activated."""
+    check_repository: bool = False
+    """Ask GitHub first whether repository and ref are there."""
     activate: bool = False
+    """Start at once."""
 
 
 class CreateRequest(Work, _InOneRepository):

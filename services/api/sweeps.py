@@ -22,6 +22,7 @@ class SweepOrder(Strict):
     """What a sweep is to do."""
 
     dry_run: bool = False
+    """Only look, and stop and settle nothing."""
 
 
 def read_sweep(body: Any) -> bool:

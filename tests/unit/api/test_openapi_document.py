@@ -142,6 +142,18 @@ def test_every_parameter_says_what_it_is_for(operation: Operation) -> None:
     assert [name for name, description in told.items() if not description] == []
 
 
+def test_every_field_of_a_request_says_what_it_is_for() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    requests = [name for name in schemas if name.endswith(("Request", "Patch", "Repository", "Order"))]
+    assert len(requests) == 11
+    told = {
+        (name, field): rule.get("description")
+        for name in requests
+        for field, rule in schemas[name]["properties"].items()
+    }
+    assert [place for place, description in told.items() if not description] == []
+
+
 def test_shapes_have_the_fields_that_are_shown_and_no_others() -> None:
     """What is shown and what is told come from two places."""
     detail = SHAPES["DetailShape"]

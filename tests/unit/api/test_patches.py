@@ -71,6 +71,7 @@ def test_the_document_gives_the_rules_of_a_create_and_sets_nothing_that_is_absen
         rules, ours = create.model_json_schema()["properties"], patch.model_json_schema()["properties"]
         for name, schema in ours.items():
             assert "default" not in schema, name
+            assert schema["description"] == rules[name]["description"], name
             kinds = schema.get("anyOf", [schema])
             theirs = rules[name].get("anyOf", [rules[name]])
             stripped = [_bare(kind) for kind in kinds if kind.get("type") != "null"]
@@ -79,7 +80,9 @@ def test_the_document_gives_the_rules_of_a_create_and_sets_nothing_that_is_absen
 
 
 def _bare(schema: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in schema.items() if name not in ("title", "default", "examples")}
+    return {
+        name: value for name, value in schema.items() if name not in ("title", "default", "examples", "description")
+    }
 
 
 def test_what_is_absent_stays_and_null_clears() -> None:
