@@ -50,8 +50,8 @@ class Receipts:
             raise Later(pause, f"could not ask: {error}") from error
         if attempt.is_active and status in _ENDED:
             if deliveries < _LOOKS:
-                raise Later(_PAUSE_SECONDS * deliveries, f"told of {status}, not seen yet")
-            _log.info("Told of %s, but the agent does not show it; left to the poll", status)
+                raise Later(_PAUSE_SECONDS * deliveries, f"told of {status}, not all of it is seen yet")
+            _log.info("Told of %s, but the agent does not show all of that yet; left to the poll", status)
 
 
 def read_hint(body: bytes) -> tuple[str | None, str]:

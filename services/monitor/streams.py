@@ -173,7 +173,8 @@ class _Following:
         return False
 
     async def _confirm(self, looks: int) -> None:
-        """The stream has nothing more to tell: the agent is read, at growing pauses until it shows its end."""
+        """The stream has nothing more to tell: the agent is read, at growing pauses until it shows its end and
+        what came of it."""
         self._streams.note_over(self._watched.attempt_id)
         pause = _FIRST_PAUSE_SECONDS
         for left in reversed(range(looks)):
@@ -186,7 +187,7 @@ class _Following:
             if left:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
-        _log.info("The stream is over, but the agent does not show its end; left to the poll")
+        _log.info("The stream is over, but the agent does not show all of its end yet; left to the poll")
 
 
 def _is_end(event: StreamEvent) -> bool:

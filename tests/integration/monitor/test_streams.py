@@ -26,17 +26,42 @@ async def calls(s: System, name: str) -> int:
     return int((await s.stats())["calls"].get(name, 0))
 
 
+async def told_by(s: System, orchestration: str) -> list[str]:
+    """How each end of an agent was learned of."""
+    events = await s.events(orchestration)
+    return [e.source for e in events if isinstance(e, AgentStatusChanged) and e.status.is_terminal]
+
+
 async def test_an_end_is_seen_at_once_without_a_poll(nats: NatsServer) -> None:
     async with system(nats, monitor={"poll_interval_seconds": 600}, duration_seconds=1) as s:
         orchestration = await s.submit(task("a"))
         assert (await s.ended(orchestration)).status is OrchestrationStatus.COMPLETED
-        ends = [e for e in await s.events(orchestration) if isinstance(e, AgentStatusChanged) and e.status.is_terminal]
-        assert [end.source for end in ends] == ["stream"]
+        assert await told_by(s, orchestration) == ["stream"]
         attempt = (await s.state(orchestration)).tasks["a"].attempts[-1]
         assert attempt.started_at is not None
         assert attempt.ended_at is not None
         # The run takes a second; what is beyond that is mostly the load of the machine.
         assert attempt.ended_at - attempt.started_at < timedelta(seconds=6)
+        assert await calls(s, STREAM) == 1
+
+
+@pytest.mark.parametrize("fault", ["stream_unavailable=3", "stream_cut=2"])
+async def test_a_stream_that_is_not_there_yet_or_breaks_is_opened_again_and_tells_the_end(
+    nats: NatsServer, fault: str
+) -> None:
+    async with system(nats, monitor={"poll_interval_seconds": 600}, duration_seconds=3) as s:
+        orchestration = await s.submit(task("a", marker=f"[[sim:{fault}]]"))
+        assert (await s.ended(orchestration)).status is OrchestrationStatus.COMPLETED
+        assert await told_by(s, orchestration) == ["stream"]
+        assert await calls(s, STREAM) == int(fault[-1]) + 1
+
+
+@pytest.mark.parametrize("fault", ["stream_expired", "stream_silent"])
+async def test_where_a_stream_tells_nothing_the_poll_sees_the_end(nats: NatsServer, fault: str) -> None:
+    async with system(nats, monitor={"poll_interval_seconds": 0.3}, duration_seconds=1) as s:
+        orchestration = await s.submit(task("a", marker=f"[[sim:{fault}]]"))
+        assert (await s.ended(orchestration)).status is OrchestrationStatus.COMPLETED
+        assert await told_by(s, orchestration) == ["poll"]
         assert await calls(s, STREAM) == 1
 
 
