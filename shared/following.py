@@ -13,6 +13,9 @@ from shared.messages import Ticket, Watched
 
 _log = logging.getLogger(__name__)
 
+Followed = Launch | Watch | StopAgent | AwaitResult
+"""Actions of a plan that are messages on work queues."""
+
 
 @dataclass(frozen=True, slots=True)
 class Following:
@@ -20,7 +23,7 @@ class Following:
 
     publisher: Publisher
 
-    async def keep(self, state: Orchestration, action: Launch | Watch | StopAgent | AwaitResult) -> bool:
+    async def keep(self, state: Orchestration, action: Followed) -> bool:
         """See to it that the action's message is there; False if it was.
 
         Raises:

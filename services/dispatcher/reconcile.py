@@ -39,7 +39,7 @@ from shared.domain.plan import (
 )
 from shared.domain.state import Orchestration
 from shared.envelope import Stored, decode
-from shared.following import Following
+from shared.following import Followed, Following
 from shared.jetstream.consumer import Delivery, Later
 from shared.jetstream.publish import Publisher
 from shared.jetstream.timers import Timers
@@ -111,7 +111,7 @@ class Reconciler:
         """Put back the ticket or the watches of an attempt, whatever is remembered: should one have been lost, nobody
         else would look at the attempt again, or not as soon as is due."""
         for action in plan(state):
-            if isinstance(action, Launch | Watch | StopAgent | AwaitResult) and action.attempt_id == attempt_id:
+            if isinstance(action, Followed) and action.attempt_id == attempt_id:
                 await Following(self.publisher).keep(state, action)
 
     @contextmanager

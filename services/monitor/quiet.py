@@ -9,9 +9,9 @@ from services.monitor.observer import Observer
 from services.monitor.ownership import Ownership
 from shared.command_handler import CommandHandler
 from shared.cursor.errors import ProviderError
-from shared.domain.plan import Launch, StopAgent, Watch, plan
+from shared.domain.plan import plan
 from shared.domain.state import Attempt, Orchestration
-from shared.following import Following
+from shared.following import Followed, Following
 from shared.messages import Watched
 from shared.observability.logging import log_context
 from shared.ports import Clock
@@ -59,7 +59,7 @@ class QuietAttempts:
         kept = [
             await self.following.keep(state, action)
             for action in plan(state)
-            if isinstance(action, Launch | Watch | StopAgent) and action.attempt_id == attempt.attempt_id
+            if isinstance(action, Followed) and action.attempt_id == attempt.attempt_id
         ]
         was_lost = any(kept)
         if was_lost:

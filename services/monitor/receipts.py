@@ -48,7 +48,7 @@ class Receipts:
         except ProviderError as error:
             pause = error.retry_after or min(_PAUSE_SECONDS * 2 ** min(deliveries, 6), _LONGEST_PAUSE_SECONDS)
             raise Later(pause, f"could not ask: {error}") from error
-        if attempt.is_active and status in _ENDED:
+        if status in _ENDED and not attempt.is_agent_over:
             if deliveries < _LOOKS:
                 raise Later(_PAUSE_SECONDS * deliveries, f"told of {status}, not all of it is seen yet")
             _log.info("Told of %s, but the agent does not show all of that yet; left to the poll", status)

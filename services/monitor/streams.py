@@ -179,7 +179,7 @@ class _Following:
         pause = _FIRST_PAUSE_SECONDS
         for left in reversed(range(looks)):
             try:
-                if not (await self._streams.observer.look(self._watched, "stream")).is_active:
+                if (await self._streams.observer.look(self._watched, "stream")).is_agent_over:
                     return
             except ProviderError as error:
                 _log.info("Told of an end by the stream, but could not ask: %s", error)

@@ -113,6 +113,11 @@ class Attempt:
         return self.phase is not Phase.ENDED
 
     @property
+    def is_agent_over(self) -> bool:
+        """Its agent is known to have ended, though the attempt may still wait for parts of the result."""
+        return not self.is_active or self.awaited is not None
+
+    @property
     def may_have_agent(self) -> bool:
         """From the moment it is started until its end: whoever wants it gone must find out first."""
         return self.phase in (Phase.STARTED, Phase.CREATED)

@@ -99,7 +99,7 @@ async def test_without_usage_the_time_that_is_waited_costs_nothing() -> None:
 async def test_a_webhook_begins_the_grace_and_a_message_of_its_own_ends_it() -> None:
     async with monitor("v0", patience=A_MINUTE) as m:
         m.show(FINISHED, **NO_PR)
-        await m.receive(PRESENT)
+        assert await m.receive(PRESENT) is None
         assert await m.poll(deliveries=1, subject=HURRIED) == 2
         m.w.clock.advance(GRACE)
         assert await m.poll(subject=HURRIED) is None
