@@ -68,11 +68,6 @@ class Certainty:
         """No request can take effect any more."""
         self.unknown, self._settled_at = False, None
 
-    def begin_anew(self) -> None:
-        """What was refused is not what is asked for from here on."""
-        self.refusal = None
-        self.regain()
-
     @property
     def is_settled(self) -> bool:
         """Whether it is proof when there is no trace of an effect."""

@@ -312,7 +312,7 @@ class Launcher:
         # The log has it before the next create leaves, so that whoever repeats that sends the same.
         command = DropModel(attempt_id=ticket.attempt_id, model=model, reason=failure.message)
         state = (await self._handle(ticket, command)).state
-        certainty.begin_anew()
+        certainty.refusal = None  # it was of what is not asked for any more
         return state
 
     async def _reject(self, ticket: Ticket, failure: Failure) -> Orchestration | None:

@@ -196,6 +196,11 @@ async def test_without_a_free_slot_the_ticket_comes_later_and_nothing_has_happen
         (ProviderError("repository_access", "no access", status=400), "INVALID_REPOSITORY"),
         (ProviderError("repository_required", "which?", status=400), "INVALID_REPOSITORY"),
         (ProviderError("invalid_branch_name", "no such branch", status=400), "INVALID_REPOSITORY"),
+        (ProviderError("integration_not_connected", "connect GitHub", status=403), "INVALID_REPOSITORY"),
+        (ProviderError("a_new_code_for_it", "no such key", status=401), "INVALID_API_KEY"),
+        (ProviderError("role_forbidden", "not you", status=403), "FORBIDDEN"),
+        (ProviderError("service_account_required", "not this key", status=403), "FORBIDDEN"),
+        (ProviderError("plan_required", "upgrade", status=403, billing=True), "QUOTA_EXCEEDED"),
         (ProviderError("invalid_model", "no such model", status=400), "INVALID_MODEL"),
         (ProviderError("validation_error", "odd", status=400), "CURSOR_API_ERROR"),
         (ProviderError("agent_id_conflict", "another repository", status=409), "CURSOR_API_ERROR"),
@@ -210,6 +215,7 @@ async def test_a_definite_refusal_fails_the_task_for_good(version: ApiVersion, e
         failure = state.tasks["a"].failure
         assert failure is not None
         assert (failure.code, failure.retryable) == (code, False)
+        assert error.message in failure.message
         assert state.tasks["a"].status is TaskStatus.FAILED
         assert state.status is OrchestrationStatus.FAILED
         assert len(w.provider.requests) == 1

@@ -10,6 +10,7 @@ from shared.domain.commands import ExpireAttempt, UpdateOrchestration
 from shared.domain.events import AttemptModelDropped, TaskStatus
 from shared.domain.state import Phase
 from tests.unit.dispatcher.scripted import NO_MODEL, UNANSWERED, UNAVAILABLE
+from tests.unit.dispatcher.test_follow_ups import launch_and_die
 from tests.unit.dispatcher.world import SETTLE, START, World, make_task, world
 
 both = pytest.mark.parametrize("version", ["v0", "v1"])
@@ -112,13 +113,16 @@ async def test_an_attempt_whose_time_is_over_is_not_tried_without_its_model() ->
     async with world() as w:
         await w.create(make_task("a", model="o9", timeout_minutes=1, max_retries=0))
 
-        async def stop() -> None:
-            await w.do(ExpireAttempt(attempt_id=(await w.attempt()).attempt_id))
+        async def expire_once_refused() -> None:
+            if len(w.provider.requests) == 2:
+                await w.do(ExpireAttempt(attempt_id=(await w.attempt()).attempt_id))
 
         w.provider.before_create = [UNANSWERED, NO_MODEL]
-        w.while_asleep = [stop]
+        w.while_asleep = [expire_once_refused] * 1000
         await w.launch()
-        assert None not in models_sent(w)
+        assert models_sent(w) == ["o9", "o9"]
+        assert not [event for event in await w.events() if isinstance(event, AttemptModelDropped)]
+        assert (await w.task()).status is TaskStatus.FAILED
 
 
 @both
@@ -185,3 +189,37 @@ async def test_another_refusal_without_the_model_says_its_own_reason() -> None:
         assert task.failure is not None
         assert task.failure.code == "INVALID_REPOSITORY"
         assert "GitHub App" in task.failure.message
+
+
+@both
+async def test_a_crash_at_any_point_makes_one_agent_at_most_and_none_with_the_refused_model(
+    version: ApiVersion,
+) -> None:
+    for point in range(1, 100):
+        async with world(version) as w:
+            await w.create(make_task("a", model="o9"))
+            ticket = await w.ticket()
+            refuse_the_model(w)
+            died = await launch_and_die(w, ticket, point)
+            await w.launch(ticket)
+            assert len(w.provider.agents) <= 1
+            first = (await w.task()).attempts[0]
+            if first.phase is Phase.CREATED:
+                assert first.model is None
+                assert models_sent(w)[-1] is None
+            else:  # on v0, where nobody knows of a create that was on its way
+                assert (version, first.failure and first.failure.code) == ("v0", "NETWORK_ERROR")
+            if not died:
+                assert point > 8, "it was meant to be killed at many points"
+                return
+    raise AssertionError("it never got through")
+
+
+def refuse_the_model(w: World) -> None:
+    """Each create with it is refused, however many there are."""
+
+    async def look() -> None:
+        if w.provider.requests[-1].model is not None:
+            raise NO_MODEL
+
+    w.provider.before_create = [look] * 100
