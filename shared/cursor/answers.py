@@ -178,14 +178,19 @@ def optional_name(of: Mapping[str, object], key: str) -> str | None:
     return value
 
 
-def optional_url(of: Mapping[str, object], key: str) -> str | None:
-    """A link that may be shown to people: https, with a host, without credentials, of a sane length."""
+def optional_url(of: Mapping[str, object], key: str, *, trusted: str | None = None) -> str | None:
+    """A link that may be shown to people: https, with a host, without credentials, of a sane length.
+
+    Args:
+        trusted: an origin that needs no https.
+    """
     value = of.get(key)
     if not isinstance(value, str) or len(value) > URL_LIMIT or not value.isprintable() or " " in value:
         return None
     try:
         parts = urlsplit(value)
-        good = parts.scheme == "https" and bool(parts.hostname) and "@" not in parts.netloc
+        is_safe = parts.scheme == "https" or f"{parts.scheme}://{parts.netloc}" == trusted
+        good = is_safe and bool(parts.hostname) and "@" not in parts.netloc
     except ValueError:
         return None
     return value if good else None

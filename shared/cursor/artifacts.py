@@ -29,7 +29,7 @@ async def link_to_artifact(http: CursorHttp, agent_path: str, path: str) -> Arti
     answer = await http.get(
         f"{agent_path}/artifacts/download", endpoint="artifacts", missing=ARTIFACT_NOT_FOUND, params={"path": path}
     )
-    url = answers.optional_url(answer, "url")
+    url = answers.optional_url(answer, "url", trusted=http.origin)
     if url is None:
         raise bad_response("url is missing or not a link that can be shown")
     return ArtifactLink(url, answers.optional_time(answer, "expiresAt"))

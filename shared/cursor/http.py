@@ -141,6 +141,11 @@ class CursorHttp:
             trust_env=not is_loopback(base_url),
         )
 
+    @property
+    def origin(self) -> str:
+        """Where the calls go, as the operator named it."""
+        return str(self._client.base_url.copy_with(raw_path=b"/")).rstrip("/")
+
     async def aclose(self) -> None:
         await self._client.aclose()
 

@@ -440,6 +440,45 @@ async def test_a_model_is_chosen_from_the_list_and_an_unknown_one_is_refused(pro
     assert (error.code, error.retryable) == ("invalid_model", False)
 
 
+async def test_the_files_that_an_agent_left_are_fetched_without_the_key(provider: Provider) -> None:
+    agent = await provider.create(request_for())
+    await until(provider, agent, AgentStatus.FINISHED)
+
+    [artifact] = await provider.artifacts(agent.agent_id)
+    link = await provider.artifact_link(agent.agent_id, artifact.path)
+    async with httpx.AsyncClient() as anybody:
+        fetched = await anybody.get(link.url)
+        with_key = await anybody.get(link.url, auth=("key", ""))
+
+    assert link.expires_at is not None
+    assert link.expires_at > datetime.now(UTC)
+    assert (fetched.status_code, len(fetched.content)) == (200, artifact.size_bytes)
+    assert with_key.status_code == 400, "whoever stores the files takes no key of the API"
+
+
+async def test_a_file_or_an_agent_that_is_not_there_is_told_as_such(provider: Provider) -> None:
+    agent = await provider.create(request_for(FOREVER))
+    nobody = f"bc-{uuid.uuid4()}"
+    assert await provider.artifacts(agent.agent_id) == []
+
+    file = await refused(provider.artifact_link(agent.agent_id, "artifacts/nothing.md"))
+    gone = [await refused(provider.artifacts(nobody)), await refused(provider.artifact_link(nobody, "artifacts/x.md"))]
+
+    assert (file.code, file.retryable) == ("artifact_not_found", False)
+    assert [error.code for error in gone] == ["agent_not_found"] * 2
+
+
+async def test_repositories_are_listed_once_a_minute(version: ApiVersion) -> None:
+    async with simulated(version) as provider:
+        listed = await provider.repositories()
+        error = await refused(provider.repositories())
+
+    assert listed
+    assert all(address.startswith("https://github.com/") for address in listed)
+    assert (error.code, error.retryable, error.billing) == ("rate_limit_exceeded", True, False)
+    assert 0 < (error.retry_after or 0) <= 60
+
+
 async def test_the_key_has_a_name(provider: Provider) -> None:
     assert (await provider.me()).api_key_name
 

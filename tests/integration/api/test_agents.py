@@ -125,6 +125,19 @@ async def test_what_is_known_of_an_agent_and_what_the_provider_says_of_it(nats_u
             ("user", "Add a README"),
             ("assistant", seen["summary"]),
         ]
+        await _its_files_are_listed_and_linked(p)
+
+
+async def _its_files_are_listed_and_linked(p: Provided) -> None:
+    listed = (await p.ask("GET", "/artifacts")).json()
+    [artifact] = listed["items"]
+    assert (listed["id"], artifact["updated_at"].endswith("Z")) == (p.agent_id, True)
+    found = (await p.ask("GET", "/artifacts/link", params={"path": artifact["path"]})).json()
+    assert (found["id"], found["path"], bool(found["expires_at"])) == (p.agent_id, artifact["path"], True)
+    async with httpx.AsyncClient() as anybody:
+        assert len((await anybody.get(found["url"])).content) == artifact["size_bytes"]
+    assert code_of(await p.ask("GET", "/artifacts/link", params={"path": "artifacts/none"}), 404) == "NOT_FOUND"
+    assert code_of(await p.ask("GET", "/artifacts/link"), 400) == "INVALID_REQUEST"
 
 
 async def test_an_agent_is_stopped_once_and_not_after_its_end(nats_url: str, database_url: str) -> None:
@@ -195,7 +208,7 @@ async def test_an_agent_at_rest_is_deleted_and_stays_known_here(nats_url: str, d
         assert (again.status_code, again.json()["message"]) == (200, "Already asked for")
         assert await p.count_of("agent.delete_requested") == 1
         (await p.simulator.delete(f"/v1/agents/{p.agent_id}")).raise_for_status()
-        for path in ("/status", "/conversation"):
+        for path in ("/status", "/conversation", "/artifacts", "/artifacts/link?path=x"):
             assert code_of(await p.ask("GET", path), 404) == "AGENT_NOT_FOUND"
         assert (await p.ask("GET")).status_code == 200
         assert code_of(await p.ask("POST", "/followup", json={"prompt": "More"}), 404) == "AGENT_NOT_FOUND"
@@ -227,6 +240,8 @@ ROUTES = [
     ("GET", ""),
     ("GET", "/status"),
     ("GET", "/conversation"),
+    ("GET", "/artifacts"),
+    ("GET", "/artifacts/link?path=x"),
     ("POST", "/stop"),
     ("POST", "/followup"),
     ("DELETE", ""),

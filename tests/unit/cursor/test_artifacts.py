@@ -6,8 +6,9 @@ import httpx
 import pytest
 
 from shared.cursor.errors import ProviderError
+from shared.cursor.factory import connect
 from shared.cursor.provider import Artifact, ArtifactLink
-from tests.unit.cursor.scripted import AGENT_ID, Script, Version, answer, error, provider
+from tests.unit.cursor.scripted import AGENT_ID, KEY, Script, Version, answer, error, provider
 
 BOTH = pytest.mark.parametrize("version", ["v0", "v1"])
 SHOT = {"path": "artifacts/shot.png", "sizeBytes": 12345, "updatedAt": "2026-11-05T10:30:00Z"}
@@ -63,6 +64,17 @@ async def test_a_link_that_may_not_be_shown_is_a_bad_response(url: object) -> No
     with pytest.raises(ProviderError) as caught:
         await provider("v1", Script(answer({"url": url}))).artifact_link(AGENT_ID, "artifacts/shot.png")
     assert caught.value.code == "bad_response"
+
+
+async def test_a_link_to_the_address_that_the_operator_named_needs_no_https() -> None:
+    """As of a stand-in for the API on this machine."""
+    link = "http://127.0.0.1:8090/_artifacts/1?Signature=x"
+    script = Script(answer({"url": link}), answer({"url": "http://127.0.0.1:8091/1"}))
+    client = connect("v1", "http://127.0.0.1:8090/api", KEY, transport=httpx.MockTransport(script))
+
+    assert (await client.artifact_link(AGENT_ID, "artifacts/shot.png")).url == link
+    with pytest.raises(ProviderError):
+        await client.artifact_link(AGENT_ID, "artifacts/shot.png")
 
 
 @BOTH
