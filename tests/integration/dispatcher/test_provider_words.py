@@ -17,6 +17,22 @@ from tests.support.eventually import eventually
 both: pytest.MarkDecorator = pytest.mark.parametrize("version", ["v0", "v1"])
 
 
+MODEL_IS_GONE = ["[[sim:model_gone]]", "[[sim:model_gone_as_validation]]"]
+REFUSED = [
+    ("[[sim:usage_limit_exceeded]]", "QUOTA_EXCEEDED"),
+    ("[[sim:plan_required]]", "QUOTA_EXCEEDED"),
+    ("[[sim:included_usage_spent]]", "QUOTA_EXCEEDED"),
+    ("[[sim:branch_unverified]]", "INVALID_REPOSITORY"),
+    ("[[sim:refuse=integration_not_connected]]", "INVALID_REPOSITORY"),
+    ("[[sim:refuse=role_forbidden]]", "FORBIDDEN"),
+]
+
+
+def unique(name: str) -> str:
+    """Ids of tasks are unique over all orchestrations."""
+    return f"{name}-{uuid.uuid4().hex[:8]}"
+
+
 async def word_of(s: System, agent_id: str) -> str:
     """What the provider says of the agent, `gone` if it has none."""
     answer = await s.provider.get(f"/v1/agents/{agent_id}")
@@ -44,6 +60,22 @@ async def test_a_model_that_is_gone_costs_one_refusal_and_no_task(nats: NatsServ
         assert state.tasks["a"].attempts[0].model is None
         assert "a-model-of-long-ago" in state.warnings[0]
         assert (await s.stats())["creates"] == 1
+
+
+async def test_however_a_refusal_is_put_it_is_understood(nats: NatsServer) -> None:
+    """Each by its marker in the prompt: a model that is gone, an account without money, a repository without access."""
+    async with system(nats, "v1", dispatcher={"max_concurrent_agents": 10}) as s:
+        gone = [await s.submit(task(unique("a"), marker=marker, model="o3")) for marker in MODEL_IS_GONE]
+        refused = [(await s.submit(task(unique("a"), marker=marker)), code) for marker, code in REFUSED]
+        for orchestration in gone:
+            state = await s.ended(orchestration)
+            assert (state.status, len(state.warnings)) == (OrchestrationStatus.COMPLETED, 1)
+        for orchestration, code in refused:
+            state = await s.ended(orchestration)
+            assert state.failure is not None
+            assert (state.status, state.failure.code) == (OrchestrationStatus.FAILED, code)
+        assert (await s.stats())["creates"] == len(MODEL_IS_GONE)
+        await s.at_rest()
 
 
 async def test_under_continue_a_billing_refusal_is_met_once(nats: NatsServer) -> None:
