@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from services.api.problems import InvalidRequestError
-from services.api.schemas import Strict, check_part
+from services.api.schemas import Strict, check_part, text
 
 
 class FollowUpRequest(Strict):
@@ -13,7 +13,7 @@ class FollowUpRequest(Strict):
 
     prompt: Annotated[
         str,
-        StringConstraints(strip_whitespace=True, min_length=1, max_length=5000),
+        text(1, 5000),
         Field(examples=["Add a test for the empty form, too."]),
     ]
     """In the words of the user; the agent knows what it did before."""

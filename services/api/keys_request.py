@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from services.api.auth import Permission, Principal
 from services.api.errors import ApiError
 from services.api.problems import InvalidRequestError, Problem, problem
-from services.api.schemas import Moment, Strict, check_part
+from services.api.schemas import Moment, Strict, check_part, text
 from services.api.settings import TEAM_PATTERN
 
 
@@ -25,7 +25,7 @@ class KeyRequest(Strict):
 
     name: Annotated[
         str,
-        StringConstraints(strip_whitespace=True, min_length=1, max_length=100),
+        text(1, 100),
         AfterValidator(_printable),
         Field(description="who or what will hold it; shown as the author of what it does"),
     ]

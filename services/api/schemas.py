@@ -20,7 +20,7 @@ from pydantic import (
     WithJsonSchema,
 )
 from pydantic.alias_generators import to_camel
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError, PydanticKnownError
 
 from services.api import rules
 from services.api.cron import cron_line
@@ -127,16 +127,30 @@ def _metadata(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
     return value
 
 
-def _text(shortest: int, longest: int) -> StringConstraints:
-    return StringConstraints(strip_whitespace=True, min_length=shortest, max_length=longest)
+class _Text(StringConstraints):
+    """Without blanks around it. What is too long with them is refused, too, as any reader of the document expects."""
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from super().__iter__()
+        yield BeforeValidator(self._not_longer)
+
+    def _not_longer(self, value: object) -> object:
+        if isinstance(value, str) and self.max_length is not None and len(value) > self.max_length:
+            raise PydanticKnownError("string_too_long", {"max_length": self.max_length})
+        return value
+
+
+def text(shortest: int, longest: int) -> StringConstraints:
+    """For texts of people, of so many characters."""
+    return _Text(strip_whitespace=True, min_length=shortest, max_length=longest)
 
 
 Repository = Annotated[str, AfterValidator(_repository), Field(examples=["acme/shop", "https://github.com/acme/shop"])]
 Ref = Annotated[str, AfterValidator(_ref)]
 WebhookUrl = Annotated[str, AfterValidator(_webhook_url), WithJsonSchema({"type": "string", "format": "uri"})]
 Moment = Annotated[datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
-ModelName = Annotated[str, _text(1, 100)]
-Tag = Annotated[str, _text(1, 64)]
+ModelName = Annotated[str, text(1, 100)]
+Tag = Annotated[str, text(1, 64)]
 Metadata = Annotated[dict[str, JsonValue], AfterValidator(_metadata)]
 DependsOn = Annotated[
     list[Any],  # titles and indexes are told apart, and looked up, in `links`
@@ -167,9 +181,9 @@ class Strict(BaseModel):
 class TaskRequest(Strict):
     """One task in plain language."""
 
-    title: Annotated[str, _text(1, 200)]
+    title: Annotated[str, text(1, 200)]
     """What it is called, in the agent's prompt, too."""
-    description: Annotated[str, _text(10, 5000)]
+    description: Annotated[str, text(10, 5000)]
     """What the agent is to do."""
     priority: Level = "medium"
     """Its place in the queue: high before medium before low, and of those the older first; none waits for ever."""
@@ -210,7 +224,7 @@ class BulkRepository(Strict):
     """`owner/repo`, or its https address on GitHub."""
     ref: Ref | None = None
     """Instead of the `ref` of all."""
-    name: Annotated[str, _text(0, 200)] | None = None
+    name: Annotated[str, text(0, 200)] | None = None
     """Instead of the `name` of all."""
 
 
@@ -234,9 +248,9 @@ class Work(Strict):
     """The branch or tag that tasks start from."""
     tasks: Annotated[list[TaskRequest], Field(min_length=1, max_length=MAX_TASKS)]
     """In their order."""
-    name: Annotated[str, _text(0, 200)] | None = None
+    name: Annotated[str, text(0, 200)] | None = None
     """For people."""
-    description: Annotated[str, _text(0, 5000)] | None = None
+    description: Annotated[str, text(0, 5000)] | None = None
     """For people. Lists find it, the name and the titles of tasks by their words (`q`)."""
     tags: Annotated[list[Tag], Field(max_length=20)] = []
     """For finding it in lists."""

@@ -150,6 +150,7 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     ("tags", "x", "tags", "INVALID_REQUEST"),
     ("tags", ["ok", ""], "tags[1]", "INVALID_REQUEST"),
     ("tags", ["ok", "t" * 65], "tags[1]", "INVALID_REQUEST"),
+    ("tags", ["ok", " " + "t" * 64], "tags[1]", "INVALID_REQUEST"),
     ("tags", [1], "tags[0]", "INVALID_REQUEST"),
     ("metadata", [], "metadata", "INVALID_REQUEST"),
     ("metadata", "x", "metadata", "INVALID_REQUEST"),
