@@ -11,7 +11,7 @@ INSTALLED := $(LOCKED)-$(shell cat pyproject.toml requirements*.in | cksum | tr 
 
 CODE := services shared cli deploy tests docs/examples
 
-.PHONY: help setup demo up test test-all check machine fuzz bench docs clean lock fmt
+.PHONY: help setup demo up test test-all check machine fuzz bench chaos-drops chaos-detection chaos-faults docs clean lock fmt
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,15 @@ fuzz: $(INSTALLED) ## make up more than 5000 requests by the OpenAPI document, a
 
 bench: $(INSTALLED) ## measure speed and cost of the running system
 	@exec $(BIN)/python -m tests.bench $(ARGS)
+
+chaos-drops: $(INSTALLED) ## 1,000 attempts whose creates often get no answer, on each version of the API
+	@exec $(BIN)/python -m tests.shows drops $(ARGS)
+
+chaos-detection: $(INSTALLED) ## how soon polls alone see that agents have ended, 500 of them
+	@exec $(BIN)/python -m tests.shows detection $(ARGS)
+
+chaos-faults: $(INSTALLED) ## every fault of the simulator against the whole system
+	@exec $(BIN)/python -m tests.shows faults $(ARGS)
 
 docs: $(INSTALLED) ## write the generated pages of docs/
 	@$(BIN)/python -m services.api.docs docs/openapi.json

@@ -40,12 +40,20 @@ class RunningSystem:
         """Kill one process of it for good; the supervisor starts another."""
         os.kill(self.record()[name]["pid"], signal.SIGKILL)
 
-    async def simulator(self) -> dict[str, Any]:
-        """What the provider saw."""
-        url = f"http://127.0.0.1:{self.record()['simulator']['port']}/_sim/stats"
+    async def simulator(self, what: str = "stats") -> dict[str, Any]:
+        """What the provider saw; `what` is the name of another page of its control."""
         async with httpx.AsyncClient(trust_env=False) as client:
-            stats: dict[str, Any] = (await client.get(url)).json()
-            return stats
+            found: dict[str, Any] = (await client.get(f"{self._control}/{what}")).json()
+            return found
+
+    async def switch(self, **faults: Any) -> None:
+        """Turn these faults of the provider on or off, and leave the others."""
+        async with httpx.AsyncClient(trust_env=False) as client:
+            (await client.patch(f"{self._control}/faults", json=faults)).raise_for_status()
+
+    @property
+    def _control(self) -> str:
+        return f"http://127.0.0.1:{self.record()['simulator']['port']}/_sim"
 
     async def create(self, tasks: list[dict[str, Any]], **fields: Any) -> str:
         """A new orchestration; gives its id."""
@@ -59,6 +67,17 @@ class RunningSystem:
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()
         return found
+
+    async def events(self, orchestration_id: str) -> AsyncIterator[dict[str, Any]]:
+        """The whole history of the orchestration."""
+        query = {"limit": "100"}
+        while True:
+            page = (await self.api.get(f"/api/orchestrations/{orchestration_id}/events", params=query)).json()
+            for event in page["items"]:
+                yield event
+            if "nextCursor" not in page:
+                return
+            query["cursor"] = page["nextCursor"]
 
     async def until_ended(self, orchestration_id: str, *, timeout: float = 60.0) -> dict[str, Any]:
         """The orchestration once it has ended; the api may be away meanwhile."""

@@ -32,6 +32,7 @@ class Entry:
     prompt: str
     created_at: datetime
     gone_at: datetime | None = None
+    archived: bool = False
     runs: dict[str, list[Change]] = field(default_factory=dict)
 
     def note(self, run_id: str, status: str, at: datetime) -> None:
@@ -45,6 +46,7 @@ class Entry:
             "branch": self.branch,
             "prompt": self.prompt,
             "created_at": timestamp(self.created_at),
+            "archived": self.archived,
             "runs": [
                 {"id": run_id, "changes": [change.view() for change in changes]}
                 for run_id, changes in self.runs.items()

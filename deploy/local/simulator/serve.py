@@ -15,6 +15,8 @@ from deploy.local.simulator.app import Simulator, create_app
 from deploy.local.simulator.settings import SimulatorSettings
 
 _GRACE_SECONDS = 2
+# Longer than clients keep connections that are idle: else a request now and then meets one that is being closed.
+_KEEP_ALIVE_SECONDS = 75
 
 
 class _Server(uvicorn.Server):
@@ -69,6 +71,7 @@ def serve(**given: Any) -> int:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
     )
     _Server(config, app.state.simulator, listener.getsockname()[1]).run(sockets=[listener])
     return 0

@@ -394,7 +394,8 @@ class AgentStore:
 
     def set_archived(self, agent_id: str, archived: bool) -> None:
         agent = self.get(agent_id)
-        agent.archived, agent.updated_at = archived, self._clock.now()
+        agent.archived = agent.entry.archived = archived
+        agent.updated_at = self._clock.now()
 
     def delete(self, agent_id: str) -> None:
         self._remove(self.get(agent_id))
