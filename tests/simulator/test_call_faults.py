@@ -182,6 +182,13 @@ async def _impatient(client: Client, change: Change, it: Any) -> None:
         client.timeout = httpx.Timeout(5)
 
 
+async def test_a_client_in_the_same_process_sees_a_reset_as_the_error_that_a_network_would_bring() -> None:
+    async with in_process(faults={"create_reset_after": True}) as client:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.post("/v1/agents", json=v1_body())
+        assert (await stats(client))["creates"] == 1
+
+
 async def test_a_slow_call_is_answered_when_its_time_has_passed() -> None:
     async with in_process(speed=1000, faults={"create_slow": 60}) as client:
         assert (await create_v1(client))["run"]["status"] == "CREATING"

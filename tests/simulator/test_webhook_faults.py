@@ -96,6 +96,18 @@ async def test_a_webhook_that_nothing_overtakes_comes_after_a_while(receiver: Re
         assert _ids(await receiver.until(1)) == [only["id"]]
 
 
+async def test_a_reset_drops_the_webhooks_that_are_held_back(receiver: Receiver) -> None:
+    clock = HandClock()
+    async with in_process(clock, **TEN) as client:
+        for name in ("webhook_late", "webhook_reordered"):
+            await create_v0(client, f"Never [[sim:{name}]]", webhook=receiver.target())
+        await clock.move(11)
+        await client.post("/_sim/reset")
+        told = await create_v0(client, "Told", webhook=receiver.target())
+        await clock.move(100)
+        assert _ids(await receiver.until(1)) == [told["id"]]
+
+
 @BY
 async def test_a_webhook_can_come_before_the_reply_to_the_create(receiver: Receiver, by_marker: bool) -> None:
     marker, switches = on(by_marker, "webhook_early")

@@ -24,11 +24,13 @@ class Reports:
         self._board = board
         self._clock = clock
         self._stats = stats
-        self._held: list[Callable[[], None]] = []
+        self._waiting: set[Callable[[], None]] = set()
+        self._to_be_overtaken: list[Callable[[], None]] = []
 
     def clear(self) -> None:
         """Forget what is held back."""
-        self._held.clear()
+        self._waiting.clear()
+        self._to_be_overtaken.clear()
 
     def turned(self, agent: Agent, run: Run) -> None:
         """Tell of the run's new state, if it is one to be told."""
@@ -57,10 +59,10 @@ class Reports:
         )
         late = self._strikes(agent, run, "webhook_late")
         if late is not None:
-            self._clock.call_later(late.seconds, deliver)
+            self._hold(deliver, late.seconds)
         elif self._strikes(agent, run, "webhook_reordered"):
-            self._held.append(deliver)
-            self._clock.call_later(_HELD_SECONDS, self._release, deliver)
+            self._to_be_overtaken.append(deliver)
+            self._hold(deliver, _HELD_SECONDS)
         else:
             deliver()
         if self._strikes(agent, run, "webhook_duplicated"):
@@ -69,18 +71,22 @@ class Reports:
 
     def _deliver(self, send: Callable[..., None], tried: Callable[[], object]) -> None:
         """Send it, and what it was to overtake once its first try is over."""
-        held, self._held = self._held, []
+        overtaken, self._to_be_overtaken = self._to_be_overtaken, []
 
         def over() -> None:
             tried()
-            for deliver in held:
-                deliver()
+            for deliver in overtaken:
+                self._release(deliver)
 
         send(tried=over)
 
+    def _hold(self, deliver: Callable[[], None], seconds: float) -> None:
+        self._waiting.add(deliver)
+        self._clock.call_later(seconds, self._release, deliver)
+
     def _release(self, deliver: Callable[[], None]) -> None:
-        if deliver in self._held:
-            self._held.remove(deliver)
+        if deliver in self._waiting:
+            self._waiting.discard(deliver)
             deliver()
 
     def _strikes(self, agent: Agent, run: Run, name: str) -> Strike | None:
