@@ -14,7 +14,7 @@ CODE := services shared cli deploy tests docs/examples
 .PHONY: help setup demo up test test-all check machine fuzz bench chaos-drops chaos-detection chaos-faults docs clean lock fmt
 
 help: ## say what each target does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## make .venv and install everything into it; the other targets do it when needed
 	@:
