@@ -85,7 +85,9 @@ DISPATCHER_QUEUE: Final[dict[Level, ConsumerSpec]] = {
     for level in LEVELS
 }
 DISPATCHER_TIMERS: Final = ConsumerSpec("dispatcher-timers", TIMERS, "timer.due.>")
-DISPATCHER_RECONCILE: Final = ConsumerSpec("dispatcher-reconcile", EVENTS)
+# A commit that tells of an agent which cannot be deleted or archived yet comes again for as long; it must not keep
+# those out by which others are launched.
+DISPATCHER_RECONCILE: Final = ConsumerSpec("dispatcher-reconcile", EVENTS, max_ack_pending=20_000)
 MONITOR_RECEIPTS: Final = ConsumerSpec("monitor-receipts", RECEIPTS)
 MONITOR_WATCH: Final = ConsumerSpec("monitor-watch", WATCH, max_ack_pending=20_000)  # one per live agent
 NOTIFIER_EVENTS: Final = ConsumerSpec("notifier-events", EVENTS)

@@ -1,7 +1,7 @@
 """How often held tickets are looked at: all of them together no oftener than there is time for."""
 
 from services.dispatcher.holding import HeldTickets
-from shared.jetstream.topology import DISPATCHER_QUEUE
+from shared.jetstream.topology import DISPATCHER_QUEUE, DISPATCHER_RECONCILE
 
 
 class Now:
@@ -12,8 +12,8 @@ class Now:
         return self.seconds
 
 
-def test_many_held_ones_keep_no_other_out_of_the_broker_s_hands() -> None:
-    assert {spec.max_ack_pending for spec in DISPATCHER_QUEUE.values()} == {20_000}
+def test_what_waits_long_keeps_nothing_else_in_the_broker() -> None:
+    assert {spec.max_ack_pending for spec in (*DISPATCHER_QUEUE.values(), DISPATCHER_RECONCILE)} == {20_000}
 
 
 def test_few_are_looked_at_every_two_seconds() -> None:
