@@ -261,7 +261,8 @@ class Work(Strict):
     `by-complexity`: the strongest for complex tasks, a cheap one for the others. What is not known becomes
     `claude-4-sonnet-thinking`, with a warning."""
     strict_model: bool = False
-    """Refuse a model that is not known."""
+    """Refuse a model that is not known, and let a task fail whose model the provider refuses when it is launched. If
+    false, another one is taken, with a warning."""
     priority: Literal["speed", "balanced", "quality"] = "balanced"
     """`speed` lifts each of its tasks one level in the queue."""
     auto_create_pr: bool = True
@@ -274,7 +275,8 @@ class Work(Strict):
     """In parallel mode, how many at once at most."""
     failure_policy: Literal["fail_fast", "continue"] = "fail_fast"
     """`fail_fast`: a task that has failed for good ends it, and whatever else is under way or to come is given up.
-    `continue`: what does not depend on that task is done all the same."""
+    `continue`: what does not depend on that task is done all the same. Where the provider refuses the account (plan,
+    limit, key), nothing further is begun under either, and it has failed."""
     base: Literal["ref", "previous"] = "ref"
     """`previous`: a task starts from the branch of the one before it, or of the one that it depends on, and so has the
     work of that one. `ref`: each starts from `ref`."""
@@ -287,7 +289,8 @@ class Work(Strict):
     schedule: ScheduleRequest | None = None
     """It stays PENDING, and for each time that comes an orchestration like it is created and activated."""
     check_repository: bool = False
-    """Ask GitHub first whether repository and ref are there."""
+    """Ask GitHub first whether repository and ref are there; if the operator has set no token for it, there is only a
+    warning that this was not done."""
     activate: bool = False
     """Start at once."""
 
