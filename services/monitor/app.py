@@ -16,6 +16,7 @@ from services.monitor.ownership import PostgresOwnership
 from services.monitor.progress import Telling, telling_on
 from services.monitor.quiet import QuietAttempts
 from services.monitor.receipts import Receipts
+from services.monitor.roll import Roll
 from services.monitor.settings import MonitorSettings
 from services.monitor.streams import Streams
 from services.monitor.sweep import Sweeper
@@ -57,7 +58,8 @@ async def build(settings: MonitorSettings, runtime: Runtime) -> AsyncIterator[No
             provider, observer, BrokerClaims(nc), permission=lambda: limiter.acquire("stream"), telling=telling
         )
         crowd = Crowd(nc)
-        watch = Watch(observer, streams, clock, settings.poll_policy, lambda: crowd.size)
+        roll = Roll(provider, clock, settings.roll_rate)
+        watch = Watch(observer, streams, clock, settings.poll_policy, lambda: crowd.size, roll)
         broker = make_broker(settings.nats_url, "monitor", grace=settings.stop_seconds)
         metrics = ConsumerMetrics()
         subscribe(broker, MONITOR_RECEIPTS, Receipts(observer).on_receipt, workers=_WORKERS, observer=metrics)

@@ -54,9 +54,19 @@ class PollPolicy:
             jitter: a draw from [0, 1).
             agents: how many are watched over the whole installation.
         """
-        step = [pause for since, pause in self.steps if since <= age][-1].total_seconds()
-        fair = agents * 60.0 / self.per_minute if self.per_minute else 0.0
+        step, fair = self._step(age), self._fair(agents)
         return step * self._spread(jitter) if step >= fair else fair * (0.5 + jitter)
+
+    def share(self, age: timedelta, agents: int) -> float:
+        """Of the looks at an agent that come after its plain pause, the part that the limit has room for."""
+        return min(1.0, self._step(age) / max(self._fair(agents), 0.001))
+
+    def _step(self, age: timedelta) -> float:
+        return [pause for since, pause in self.steps if since <= age][-1].total_seconds()
+
+    def _fair(self, agents: int) -> float:
+        """Seconds between two looks at each of so many, if the limit were divided among them."""
+        return agents * 60.0 / self.per_minute if self.per_minute else 0.0
 
     def pause_in_stop(self, asked: timedelta, jitter: float) -> float:
         """The same for an agent that was told to stop so long ago: the longer it takes, the longer the pauses."""

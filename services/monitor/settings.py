@@ -10,6 +10,8 @@ from shared.settings import ProviderSettings
 
 # The part of the reads that polls may use up; the rest is for webhooks, streams, results and launches.
 _POLLS = 2 / 3
+# The part of the lists that one process may read to see whom to look at; others are launching, or sweeping.
+_ROLLS = 1 / 3
 
 
 class MonitorSettings(ProviderSettings):
@@ -46,6 +48,11 @@ class MonitorSettings(ProviderSettings):
             result_grace=timedelta(seconds=self.result_grace_seconds),
             lost_after=timedelta(seconds=self.lost_after_seconds),
         )
+
+    @property
+    def roll_rate(self) -> float:
+        """Pages a minute."""
+        return self.list_rate_per_minute * _ROLLS
 
     @property
     def follow_up_grace(self) -> timedelta:

@@ -3,7 +3,7 @@
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -79,6 +79,12 @@ class Monitor:
     def show(self, status: AgentStatus, **fields: Any) -> None:
         """What the provider says of every agent from now on."""
         self.provider.gets = [snapshot(status=status, **fields)]
+
+    def show_all(self, status: AgentStatus, **fields: Any) -> None:
+        """The same, and what its lists say."""
+        self.provider.gets = []
+        for agent_id, agent in self.provider.agents.items():
+            self.provider.agents[agent_id] = replace(agent, status=status, provider_status=status.value, **fields)
 
     async def attempt(self) -> Attempt:
         return await self.w.attempt()
