@@ -8,6 +8,7 @@ from typing import Final
 from shared.cursor.answers import same_repository
 from shared.cursor.conversation import was_told
 from shared.cursor.provider import AgentSnapshot, ListedAgent, Message
+from shared.cursor.refusals import AGENT_NOT_FOUND, RUN_NOT_FOUND
 from shared.domain.events import AgentStatus
 from shared.domain.prompt import follow_up_mark
 from shared.domain.state import Attempt, Orchestration
@@ -35,11 +36,8 @@ class Case:
         return self.attempts[-1]
 
     def has_seen_the_end_of(self, run_id: str | None) -> bool:
-        """Whether the run is known to have ended; a run never begins again (v1)."""
-        return any(
-            attempt.run_id == run_id is not None and attempt.status is not None and attempt.status.is_terminal
-            for attempt in self.attempts
-        )
+        """Whether the provider has said of the run that it ended; a run never begins again (v1)."""
+        return any(attempt.run_id == run_id is not None and _was_seen_to_end(attempt) for attempt in self.attempts)
 
     def asked_for_run(self, run_id: str | None, began: datetime | None) -> bool:
         """Whether a run is ours (v1): we know it, or it began when we had asked for one and never heard of it."""
@@ -68,6 +66,12 @@ def case_of(orchestration: Orchestration, agent: ListedAgent) -> Case | None:
 def is_at_work(snapshot: AgentSnapshot) -> bool:
     """An unknown word is taken neither for an end nor for work."""
     return snapshot.status in (AgentStatus.CREATING, AgentStatus.RUNNING)
+
+
+def _was_seen_to_end(attempt: Attempt) -> bool:
+    """One that was gone after we had asked for its stop was taken for stopped; it may have come back."""
+    is_over = attempt.status is not None and attempt.status.is_terminal
+    return is_over and attempt.provider_status not in (AGENT_NOT_FOUND, RUN_NOT_FOUND)
 
 
 def _has_had(attempt: Attempt, agent: ListedAgent) -> bool:

@@ -16,9 +16,11 @@ from shared.cursor.provider import ApiVersion
 from shared.domain.commands import (
     DeleteOrchestration,
     FollowUp,
+    ObserveAgent,
     PauseOrchestration,
     RecordAgent,
     RejectAttempt,
+    ReportMissing,
     ResumeOrchestration,
     StartAttempt,
 )
@@ -114,6 +116,37 @@ async def test_the_agent_of_a_deleted_orchestration_is_stopped(version: ApiVersi
         agent_id = s.show_late()
         s.takes_effect()
         assert await s.actions() == [(agent_id, "stopped")]
+
+
+@both
+async def test_one_that_was_gone_when_it_was_to_stop_and_came_back_is_stopped(version: ApiVersion) -> None:
+    async with sweeping(version) as s:
+        await s.w.launch()
+        await s.w.do(PauseOrchestration())
+        attempt = await s.w.attempt()
+        gone = {"status": AgentStatus.STOPPED, "provider_status": "agent_not_found", "source": "poll"}
+        await s.w.do(
+            ObserveAgent.model_validate({"attempt_id": attempt.attempt_id, "agent_id": attempt.agent_id, **gone})
+        )
+        assert not (await s.w.attempt()).is_active
+        s.show(attempt.agent_id or "", run_id=attempt.run_id)
+        s.takes_effect()
+        assert await s.actions() == [(attempt.agent_id, "stopped")]
+
+
+@both
+async def test_one_that_was_lost_and_came_back_is_stopped_though_its_task_is_tried_again(version: ApiVersion) -> None:
+    async with sweeping(version, max_retries=3) as s:
+        await s.w.launch()
+        attempt = await s.w.attempt()
+        missing = {"attempt_id": attempt.attempt_id, "agent_id": attempt.agent_id, "provider_code": "agent_not_found"}
+        for _ in range(3):
+            await s.w.do(ReportMissing.model_validate({**missing, "source": "poll"}))
+            s.w.clock.advance(timedelta(minutes=5))
+        s.show(attempt.agent_id or "", run_id=attempt.run_id)
+        s.takes_effect()
+        assert await s.actions() == [(attempt.agent_id, "stopped")]
+        assert (await s.w.task()).status is TaskStatus.PENDING
 
 
 async def test_a_run_that_was_asked_for_and_never_heard_of_is_stopped_and_not_the_one_before() -> None:
