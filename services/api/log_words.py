@@ -62,6 +62,8 @@ def why_withdrawn(reason: ev.WithdrawReason) -> str:
             return "it had not started before the pause"
         case "REQUEUE":
             return "it is queued anew"
+        case "BUDGET":
+            return "maxCost is spent"
         case "AGENT_GONE":
             return "the agent that it was to go on with is gone"
         case _:

@@ -283,7 +283,7 @@ class Work(Strict):
     deliverable: Literal["any", "branch", "pr"] = "any"
     """What an agent must leave behind to count as successful; `any`: it may also have changed nothing."""
     max_cost: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """Dollars; once they are spent, no further task is queued. What is queued or at work by then goes on."""
+    """Dollars; once they are spent, no further agent is launched. Those at work by then may finish."""
     start_at: Moment | None = None
     """It is activated by itself at this time."""
     schedule: ScheduleRequest | None = None

@@ -7,7 +7,7 @@ from shared.domain import events as ev
 from shared.domain.draft import Draft
 from shared.domain.events import OrchestrationStatus, TaskStatus
 from shared.domain.ids import derive_id
-from shared.domain.readiness import LOST, due_tasks, next_tasks, unreachable_tasks
+from shared.domain.readiness import LOST, due_tasks, is_over_budget, next_tasks, unreachable_tasks
 from shared.domain.state import Orchestration, Phase, Task, statistics_of
 
 ENDED_BY_OTHERS = "another task failed for good"
@@ -25,6 +25,7 @@ def settle(draft: Draft) -> None:
         for task in unreachable_tasks(draft.state):
             _withdraw_unreachable(draft, task)
     if draft.status is OrchestrationStatus.ACTIVE:
+        _take_back_unaffordable(draft)
         _queue_ready(draft)
         _note_due(draft)
         if _is_over(draft.state):
@@ -39,6 +40,13 @@ def _withdraw_unreachable(draft: Draft, task: Task) -> None:
 
 def _is_over(state: Orchestration) -> bool:
     return all(task.status.is_terminal for task in state.tasks.values())
+
+
+def _take_back_unaffordable(draft: Draft) -> None:
+    """What was queued before the money was spent would be launched all the same, and there may be fifty of it."""
+    if is_over_budget(draft.state):
+        for task in list(draft.state.tasks.values()):
+            withdraw_queued(draft, task, "BUDGET")
 
 
 def _queue_ready(draft: Draft) -> None:

@@ -24,7 +24,7 @@ class Waiting:
 
 def next_tasks(state: Orchestration, now: datetime) -> list[Task]:
     """The tasks to queue now, in order: ready, their turn, room left, and within `maxCost`."""
-    if state.status is not OrchestrationStatus.ACTIVE or _over_budget(state):
+    if state.status is not OrchestrationStatus.ACTIVE or is_over_budget(state):
         return []
     room = _limit(state) - sum(1 for task in state.tasks.values() if _holds_turn(state, task, now))
     return [task for task in state.tasks.values() if _is_ready(state, task, now)][: max(0, room)]
@@ -65,7 +65,12 @@ def waiting_for(state: Orchestration, task: Task, now: datetime) -> Waiting | No
         return Waiting("retry", task.retry_at)
     if not _dependencies_met(state, task):
         return Waiting("dependency")
-    return Waiting("budget") if _over_budget(state) else Waiting("turn")
+    return Waiting("budget") if is_over_budget(state) else Waiting("turn")
+
+
+def is_over_budget(state: Orchestration) -> bool:
+    """Whether `maxCost` is spent."""
+    return state.spec.max_cost is not None and state.total_cost >= state.spec.max_cost
 
 
 def due_times(state: Orchestration) -> list[datetime]:
@@ -105,7 +110,3 @@ def _is_ready(state: Orchestration, task: Task, now: datetime) -> bool:
 
 def _dependencies_met(state: Orchestration, task: Task) -> bool:
     return all(state.tasks[task_id].status in SATISFIED for task_id in task.spec.depends_on)
-
-
-def _over_budget(state: Orchestration) -> bool:
-    return state.spec.max_cost is not None and state.total_cost >= state.spec.max_cost

@@ -209,6 +209,7 @@ SAID: list[tuple[OrchestrationEvent, str, str]] = [
         "Task a: attempt 1 is taken back: it had not started before the pause",
     ),
     (ev.AttemptWithdrawn(**OF_A, reason="REQUEUE"), "info", "Task a: attempt 1 is taken back: it is queued anew"),
+    (ev.AttemptWithdrawn(**OF_A, reason="BUDGET"), "info", "Task a: attempt 1 is taken back: maxCost is spent"),
     (
         ev.AttemptWithdrawn(**OF_A, reason="AGENT_GONE"),
         "info",

@@ -63,6 +63,7 @@ def keeps_its_promises(before: Orchestration, event: OrchestrationEvent, command
             _may_be_queued(before, event, now)
         case ev.AttemptStarted():
             assert before.status is OrchestrationStatus.ACTIVE, "launched while it was not active"
+            assert not over_budget(before), "launched with money that is spent"
             _has_met_dependencies(before, before.tasks[event.task_id])
         case ev.AttemptModelDropped():
             assert not before.spec.strict_model, "the user insisted on the model"

@@ -12,6 +12,7 @@ from tests.support.orchestrations import (
     activated,
     after,
     attempt_failed,
+    change,
     created,
     done,
     finish,
@@ -19,8 +20,10 @@ from tests.support.orchestrations import (
     queued,
     retry_scheduled,
     running,
+    start,
     started,
     task_skipped,
+    withdrawn,
 )
 
 ACTIVATE = ActivateOrchestration()
@@ -89,6 +92,21 @@ def test_once_its_money_is_spent_nothing_new_is_queued() -> None:
     assert waiting_for(then.state, then.task("b"), T0) == Waiting("budget")
     then.when(Tick(), at=after(999)).then_nothing()
     assert then.state.status is ev.OrchestrationStatus.ACTIVE
+
+
+def test_what_was_queued_before_its_money_was_spent_is_taken_back_until_there_is_more() -> None:
+    crowd = created("a", "b", "c", execution_mode="parallel", max_cost=0.25)
+    before = given(crowd, activated(), running("a"), running("b"), queued("c"))
+    then = before.when(finish("a")).then(ev.AgentStatusChanged, ev.TaskCompleted, withdrawn("c", "BUDGET"))
+    assert [waiting_for(then.state, then.task(task), T0) for task in "bc"] == [None, Waiting("budget")]
+    assert then.when(start("c")).then_nothing().task("c").retry_count == 0
+    then.when(finish("b")).then(ev.AgentStatusChanged, ev.TaskCompleted)
+    then.when(change(max_cost=9)).then(ev.OrchestrationUpdated, queued("c", 2))
+
+
+def test_a_limit_that_is_lowered_below_what_is_spent_takes_back_what_is_queued() -> None:
+    before = given(created("a", "b"), activated(), done("a"), queued("b"))
+    before.when(change(max_cost=0.1)).then(ev.OrchestrationUpdated, withdrawn("b", "BUDGET"))
 
 
 def test_below_its_limit_it_goes_on() -> None:

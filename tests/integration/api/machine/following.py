@@ -152,6 +152,8 @@ class Following:
             while lost := next((job for job in self.jobs if job.is_free and self._is_lost(job)), None):
                 self._close(lost, "CANCELLED", "DEPENDENCY")
         if self.status == "ACTIVE":
+            for job in self.jobs if self.is_spent else ():
+                self._take_back(job)
             self._queue()
         if all(job.status in ENDED for job in self.jobs):
             self._conclude()
