@@ -28,6 +28,9 @@ _PAUSE_SECONDS: Final = 1.0
 _READ_SECONDS: Final = 6.0
 """A little more than one read may take: who waits for another's that fails tries once more at most."""
 
+_HINTS_PER_SECOND: Final = 1000
+"""To the listeners of one orchestration. Telling as many takes a tenth of a core."""
+
 _STREAMS = Gauge("live_streams", "Clients that follow an orchestration, by SSE or WebSocket")
 _WAITING = Gauge("live_waiting_bytes", "Changes that wait for clients to take them")
 
@@ -82,6 +85,10 @@ class _Topic:
         self._picture: Picture | None = None  # of the state, made when it is looked at
         self._early: list[Stored] | None = []  # heard before the history was read
         self._hints: dict[str, Hint] = {}  # by attempt, of those whose agents are at work
+        self._new_hints: set[str] = set()
+        self._hints_at = 0.0
+        """No hint is told before this time of the loop."""
+        self._telling_hints: asyncio.TimerHandle | None = None
 
     @property
     def picture(self) -> Picture:
@@ -110,8 +117,23 @@ class _Topic:
         if found is None or not found[1].is_active:
             return
         self._hints[progress.attempt_id] = Hint(*found, progress)
+        self._new_hints.add(progress.attempt_id)
+        if self._telling_hints is None:
+            loop = asyncio.get_running_loop()
+            if loop.time() < self._hints_at:
+                self._telling_hints = loop.call_at(self._hints_at, self._tell_hints)
+            else:
+                self._tell_hints()
+
+    def _tell_hints(self) -> None:
+        """To all; the more they are, the longer nothing more is told, to leave the process to changes."""
+        told = len(self.listeners) * len(self._new_hints)
         for listener in self.listeners:
-            listener.put_hint(progress.attempt_id)
+            for attempt_id in self._new_hints:
+                listener.put_hint(attempt_id)
+        self._new_hints.clear()
+        self._telling_hints = None
+        self._hints_at = asyncio.get_running_loop().time() + told / _HINTS_PER_SECOND
 
     def hint(self, attempt_id: str) -> Hint | None:
         """The newest of what the attempt's agent is at; None once that has ended."""

@@ -4,7 +4,9 @@ import asyncio
 from typing import Any
 
 import orjson
+import pytest
 
+from services.api import live
 from services.api.changes import Change, Hint
 from services.api.listener import Cut, Listener
 from services.api.telling import Pace, Permit, tell
@@ -121,6 +123,19 @@ async def test_hints_take_no_room_that_is_for_changes() -> None:
         found = await messages(listener, 6)
         assert {message["id"] for message in found} == {5, 6}
         assert listener.cut_off is None
+
+
+async def test_a_large_audience_is_told_more_rarely_and_in_the_end_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "_HINTS_PER_SECOND", 20)
+    async with running_world() as world:
+        await at_work(world)
+        listeners = [await listening(world) for _ in range(4)]
+        for number in range(10):
+            world.hub.hint((TEAM, "o"), doing(str(number)))
+            if number == 0:
+                assert {body(listener.take())["data"]["text"] for listener in listeners} == {"0"}
+        assert [listener.take() for listener in listeners] == [None] * 4  # for four of them, a fifth of a second
+        assert {body(await listener.next(5))["data"]["text"] for listener in listeners} == {"9"}
 
 
 async def test_an_attempt_that_has_ended_is_told_nothing_of_not_even_what_waits() -> None:

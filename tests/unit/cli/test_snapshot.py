@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
+from cli import describe
 from cli.snapshot import ENDS, Snapshot
 from shared.domain.events import OrchestrationStatus
 from tests.unit.cli.story import START, Moment, all_completed, deleted, failed
@@ -143,6 +144,7 @@ def test_the_tool_of_an_agent_is_what_it_is_at_else_its_words() -> None:
     used = said.showing(progress_of(before, tool="ls .", text="I begin."))
     assert doings(used) == ["ls ."]
     assert (used.view(), used.sequence) == (before.view(), before.sequence)
+    assert list(describe.changes(before, used)) == []  # no line of its own in logs and pipes
 
 
 def test_what_an_agent_was_at_is_of_no_interest_once_it_has_ended_or_another_is_at_work() -> None:

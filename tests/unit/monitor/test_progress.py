@@ -213,6 +213,16 @@ async def test_a_stream_tells_what_its_agent_is_at_until_it_has_ended() -> None:
         ]
 
 
+async def test_nothing_that_waits_is_told_once_the_stream_has_told_the_end() -> None:
+    async with monitor() as m:
+        out = Told()
+        m.streams.telling = telling = Telling(out.tell, m.w.clock)
+        telling.note(watched("a"), doing("almost there"))
+        m.streams.note_over("a")
+        await telling._tell_due()
+        assert out.messages == []
+
+
 def test_the_wire_form_is_read_back() -> None:
     progress = after(said("Words."), used("ls"))
     assert Progress.decode(progress.encode()) == progress
