@@ -7,6 +7,7 @@ import pytest
 
 from shared.domain.events import AgentStatus, LaunchWait, Schedule, Usage
 from shared.domain.state import statistics_of
+from shared.moments import written
 from shared.views import orchestration_view, statistics, task_view, task_views
 from tests.support.given import Given, given
 from tests.support.orchestrations import (
@@ -32,13 +33,16 @@ from tests.support.orchestrations import (
     observe,
     queued,
     reject,
+    report_missing,
     restart,
+    result_awaited,
     retry,
     retry_scheduled,
     running,
     skip,
     start,
     started,
+    status_changed,
     task_failed,
 )
 
@@ -349,6 +353,26 @@ def test_an_attempt_that_goes_on_with_an_agent_says_so() -> None:
     first, second = shown(story, "a")["attempts"]
     assert (first["continues_agent"], second["continues_agent"]) == (False, True)
     assert second["agent"]["id"] == agent_id("a")
+
+
+def test_a_finished_agent_shows_what_of_its_result_is_still_looked_for() -> None:
+    story = given(created("a"), activated(), running("a")).and_then(
+        status_changed("a", AgentStatus.FINISHED), result_awaited("a", "pull_request", until=after(2)), at=after(1)
+    )
+    view = shown(story, "a")
+    [attempt] = view["attempts"]
+    assert (view["status"], view["cloud_agent_status"]) == ("PROCESSING", "FINISHED")
+    assert (attempt["result_missing"], attempt["result_awaited_until"]) == (["pull_request"], written(after(2)))
+    [attempt] = shown(story.when(finish("a"), at=after(2)).outcome, "a")["attempts"]
+    assert (attempt["result_missing"], attempt["result_awaited_until"]) == ([], None)
+
+
+def test_an_agent_that_is_not_found_says_since_when() -> None:
+    story = given(created("a"), activated(), running("a")).when(report_missing("a"), at=after(3)).outcome
+    agent = shown(story, "a")["attempts"][0]["agent"]
+    assert (agent["status"], agent["missing_since"]) == ("RUNNING", written(after(3)))
+    agent = shown(story.when(observe("a", AgentStatus.RUNNING)).outcome, "a")["attempts"][0]["agent"]
+    assert agent["missing_since"] is None
 
 
 def test_a_withdrawn_attempt_shows_no_agent() -> None:

@@ -162,7 +162,9 @@ async def system(
             "stop_seconds": 2,
         }
         for _ in range(monitors):
-            settings = MonitorSettings(**{**common, "poll_interval_seconds": 0.3, **(monitor or {})})
+            settings = MonitorSettings(
+                **{**common, "poll_interval_seconds": 0.3, "result_grace_seconds": 2, **(monitor or {})}
+            )
             runtime = await stack.enter_async_context(a_runtime(nats, "monitor"))
             await stack.enter_async_context(build_monitor(settings, runtime))
         made = DispatcherSettings(

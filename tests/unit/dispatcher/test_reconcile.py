@@ -11,7 +11,7 @@ import pytest
 from services.dispatcher.audit import SlotAudit
 from services.dispatcher.reconcile import Reconciler
 from services.dispatcher.timers import DueTimers
-from shared.command_handler import CommandHandler
+from shared.command_handler import Cause, CommandHandler
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import ApiVersion
 from shared.domain.commands import (
@@ -24,6 +24,7 @@ from shared.domain.commands import (
 )
 from shared.domain.errors import Refusal
 from shared.domain.events import AgentStatus, TaskStatus
+from shared.domain.patience import Patience
 from shared.domain.plan import ArchiveAgent, Cleanup
 from shared.domain.state import Phase
 from shared.envelope import encode
@@ -146,6 +147,30 @@ async def test_an_agent_that_is_to_stop_is_looked_at_in_a_hurry_by_a_message_of_
             f"watch.{version}-hurried.{attempt.attempt_id}",
         ]
         assert watches[0].data == watches[1].data
+
+
+async def test_what_a_finished_agent_has_not_shown_is_looked_for_by_a_message_of_its_own_that_is_put_back() -> None:
+    async with dispatcher() as d:
+        await d.w.create()
+        await d.w.launch()
+        attempt = await d.w.attempt()
+        handler = CommandHandler(d.w.log, d.w.clock, d.w.ids, patience=Patience(result_grace=timedelta(minutes=1)))
+        seen = ObserveAgent(
+            attempt_id=attempt.attempt_id,
+            agent_id=attempt.agent_id or "",
+            status=AgentStatus.FINISHED,
+            provider_status="FINISHED",
+            source="stream",
+        )
+        await handler.handle(TEAM, ORCHESTRATION, seen, Cause("seen", "seen", "test"))
+        reconciler = d.reconciler()
+        for _ in range(2):
+            d.publisher.messages.clear()
+            await d.take_all(reconciler)
+            await SlotAudit(d.w.handler, d.w.slots, reconciler.keep_followed).look_through()
+            subjects = {message.subject for message in d.publisher.messages if message.stream == WATCH}
+            assert subjects == {f"watch.v1.{attempt.attempt_id}", f"watch.v1-hurried.{attempt.attempt_id}"}
+        assert d.w.provider.stops == []
 
 
 async def test_the_message_that_hurries_a_stop_is_put_back_should_it_be_lost() -> None:
