@@ -176,8 +176,18 @@ class Observer:
             _log.warning("The attempt is over its time, stopping %s", attempt.agent_id)
             attempt = await self._handle(ref, ExpireAttempt(attempt_id=ref.attempt_id))
         if attempt.phase is Phase.CREATED and attempt.stop_reason is not None and attempt.agent_id:
-            await self.provider.stop(attempt.agent_id, attempt.run_id)
+            was_at_work = await self.provider.stop(attempt.agent_id, attempt.run_id)
+            if not was_at_work and attempt.status is AgentStatus.UNKNOWN:
+                attempt = await self._at_rest(ref, attempt)
         return attempt
+
+    async def _at_rest(self, ref: AttemptRef, attempt: Attempt) -> Attempt:
+        """Its state has a name that we do not know, and there is nothing to stop: nothing else would ever end it."""
+        _log.warning("%s is %s and cannot be stopped: it counts as stopped", attempt.agent_id, attempt.provider_status)
+        stopped = AgentSnapshot(
+            attempt.agent_id or "", AgentStatus.STOPPED, attempt.provider_status or "", run_id=attempt.run_id
+        )
+        return await self._handle(ref, await self._observation(attempt, stopped, "poll"))
 
     async def _handle(self, ref: AttemptRef, command: AnyCommand) -> Attempt:
         command_id = self.ids.new()

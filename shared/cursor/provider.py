@@ -176,9 +176,12 @@ class Provider(Protocol):
         The list goes on changing while it is read: an agent may come twice, or not at all.
         """
 
-    async def stop(self, agent_id: str, run_id: str | None) -> None:
+    async def stop(self, agent_id: str, run_id: str | None) -> bool:
         """Ask for the stop. Returns when the provider took the request or the agent had ended already;
-        that it has stopped is known only by reading it again."""
+        that it has stopped is known only by reading it again.
+
+        False: the provider says that there is nothing at work that could be stopped.
+        """
 
     async def follow_up(self, agent_id: str, prompt: str, *, after_run: str | None) -> AgentSnapshot:
         """Continue an agent that has stopped or finished with a further prompt, one POST, never repeated.

@@ -25,7 +25,7 @@ from shared.cursor.provider import (
     Model,
     StreamEvent,
 )
-from shared.cursor.refusals import AGENT_NOT_FOUND, FEATURE_UNAVAILABLE, gone_is_fine
+from shared.cursor.refusals import AGENT_NOT_FOUND, FEATURE_UNAVAILABLE, RUN_NOT_CANCELLABLE, gone_is_fine
 from shared.domain.events import AgentStatus
 
 _PAGE = 100  # the most that the API gives at once
@@ -74,15 +74,19 @@ class CursorV0:
     async def get(self, agent_id: str, run_id: str | None) -> AgentSnapshot:
         return _snapshot(await self._http.get(_path(agent_id), endpoint="get_agent", missing=AGENT_NOT_FOUND))
 
-    async def stop(self, agent_id: str, run_id: str | None) -> None:
+    async def stop(self, agent_id: str, run_id: str | None) -> bool:
         try:
             await self._http.tell(f"{_path(agent_id)}/stop", endpoint="stop_agent", missing=AGENT_NOT_FOUND)
         except ProviderError as error:
             # How the API refuses to stop what has ended is not documented, so the agent itself is asked.
             if error.status not in (400, 409) or error.billing:
                 raise
-            if not (await self.get(agent_id, run_id)).status.is_terminal:
+            status = (await self.get(agent_id, run_id)).status
+            is_unknown_end = status is AgentStatus.UNKNOWN and error.code == RUN_NOT_CANCELLABLE
+            if not status.is_terminal and not is_unknown_end:
                 raise
+            return False
+        return True
 
     async def follow_up(self, agent_id: str, prompt: str, *, after_run: str | None) -> AgentSnapshot:
         body: JsonObject = {"prompt": {"text": prompt}}

@@ -91,7 +91,7 @@ class CursorV1:
             repository = _repository(await self._agent(agent_id))
         return _run_snapshot(agent_id, run, repository)
 
-    async def stop(self, agent_id: str, run_id: str | None) -> None:
+    async def stop(self, agent_id: str, run_id: str | None) -> bool:
         run_id = run_id or answers.optional_name(await self._agent(agent_id), "latestRunId")
         if run_id is None:
             raise ProviderError(RUN_NOT_FOUND, "the agent has no run yet", retryable=True)
@@ -101,6 +101,8 @@ class CursorV1:
         except ProviderError as error:
             if error.code != RUN_NOT_CANCELLABLE:
                 raise
+            return False
+        return True
 
     async def follow_up(self, agent_id: str, prompt: str, *, after_run: str | None) -> AgentSnapshot:
         body: JsonObject = {"prompt": {"text": prompt}}

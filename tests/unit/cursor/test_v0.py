@@ -171,8 +171,8 @@ async def test_a_stop_is_taken_and_its_answer_is_of_no_interest() -> None:
     script = Script(answer({"id": AGENT}), raw(b""))
     client = provider("v0", script)
 
-    await client.stop(AGENT, None)
-    await client.stop(AGENT, None)
+    assert await client.stop(AGENT, None)
+    assert await client.stop(AGENT, None)
 
     assert script.calls == [f"POST /v0/agents/{AGENT}/stop"] * 2
 
@@ -182,9 +182,17 @@ async def test_a_stop_is_taken_and_its_answer_is_of_no_interest() -> None:
 async def test_stopping_what_has_ended_is_fine(refusal: httpx.Response, word: str) -> None:
     script = Script(refusal, answer(v0_agent(status=word)))
 
-    await provider("v0", script).stop(AGENT, None)
+    assert not await provider("v0", script).stop(AGENT, None)
 
     assert len(script.requests) == 2
+
+
+async def test_an_agent_in_a_state_without_a_known_name_is_believed_to_rest_when_the_refusal_says_so() -> None:
+    unknown = answer(v0_agent(status="HIBERNATING"))
+    assert not await provider("v0", Script(error(409, "run_not_cancellable"), unknown)).stop(AGENT, None)
+
+    with pytest.raises(ProviderError):
+        await provider("v0", Script(error(400, "validation_error"), unknown)).stop(AGENT, None)
 
 
 @pytest.mark.parametrize(

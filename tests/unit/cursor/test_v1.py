@@ -229,7 +229,7 @@ async def test_a_run_that_pushed_nothing_has_neither_branch_nor_pull_request() -
 async def test_a_stop_cancels_the_run() -> None:
     script = Script(answer({"id": RUN_ID}))
 
-    await provider("v1", script).stop(AGENT_ID, RUN_ID)
+    assert await provider("v1", script).stop(AGENT_ID, RUN_ID)
 
     assert script.calls == [f"POST /v1/agents/{AGENT_ID}/runs/{RUN_ID}/cancel"]
 
@@ -249,8 +249,8 @@ async def test_a_stop_before_there_is_a_run_is_to_be_asked_for_again() -> None:
     assert (caught.value.code, caught.value.retryable) == ("run_not_found", True)
 
 
-async def test_stopping_what_has_ended_is_fine() -> None:
-    await provider("v1", Script(error(409, "run_not_cancellable"))).stop(AGENT_ID, RUN_ID)
+async def test_stopping_what_has_ended_is_fine_and_says_that_nothing_was_at_work() -> None:
+    assert not await provider("v1", Script(error(409, "run_not_cancellable"))).stop(AGENT_ID, RUN_ID)
 
 
 @pytest.mark.parametrize("refusal", [error(409, "agent_archived"), error(404, "run_not_found"), error(401, "x_y")])

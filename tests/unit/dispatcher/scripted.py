@@ -69,6 +69,7 @@ class ScriptedProvider:
         self.repositories_of: dict[str, str] = {}
         self.stops: list[tuple[str, str | None]] = []
         self.stop_error: ProviderError | None = None
+        self.nothing_to_stop = False
         self.on_stop: list[Step] = []
         self.usages: list[AgentUsage | ProviderError | None] = []
         self.streams: list[list[StreamStep]] = []
@@ -147,11 +148,12 @@ class ScriptedProvider:
             created_at=agent.created_at,
         )
 
-    async def stop(self, agent_id: str, run_id: str | None) -> None:
+    async def stop(self, agent_id: str, run_id: str | None) -> bool:
         self.stops.append((agent_id, run_id))
         await _do(self.on_stop)
         if self.stop_error is not None:
             raise self.stop_error
+        return not self.nothing_to_stop
 
     async def follow_up(self, agent_id: str, prompt: str, *, after_run: str | None) -> AgentSnapshot:
         await self.passing()

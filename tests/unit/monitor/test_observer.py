@@ -158,6 +158,30 @@ async def test_a_stop_is_asked_for_at_every_look_after_the_deadline_until_the_ag
         assert len(m.provider.stops) == 3
 
 
+async def test_an_agent_in_a_state_without_a_known_name_that_has_nothing_to_stop_has_stopped() -> None:
+    async with monitor() as m:
+        m.show(AgentStatus.UNKNOWN, provider_status="HIBERNATING")
+        m.provider.nothing_to_stop = True
+        await look(m)
+        assert (await m.attempt()).is_active
+        m.w.clock.advance(timedelta(hours=3))
+        await look(m)
+        attempt = await m.attempt()
+        assert (attempt.status, attempt.provider_status) == (AgentStatus.STOPPED, "HIBERNATING")
+        assert (attempt.is_active, attempt.stop_reason) == (False, "TIMEOUT")
+
+
+async def test_an_agent_at_work_that_has_nothing_to_stop_is_not_believed_to_have_stopped() -> None:
+    async with monitor() as m:
+        m.show(AgentStatus.RUNNING)
+        m.provider.nothing_to_stop = True
+        m.w.clock.advance(timedelta(hours=3))
+        for times in (1, 2):
+            await look(m)
+            assert (await m.attempt()).is_active
+            assert len(m.provider.stops) == times
+
+
 async def test_a_stop_that_fails_leaves_the_attempt_under_way() -> None:
     async with monitor(timeout_minutes=1) as m:
         m.show(AgentStatus.RUNNING)

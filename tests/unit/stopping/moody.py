@@ -76,16 +76,18 @@ class MoodyProvider(ScriptedProvider):
         self._may_fail(UNAVAILABLE)
         return self._shown(self._agent(agent_id))
 
-    async def stop(self, agent_id: str, run_id: str | None) -> None:
+    async def stop(self, agent_id: str, run_id: str | None) -> bool:
         """A stop may be refused, or taken and forgotten, or carried out some seconds later; the answer may be lost."""
         agent = self._agent(agent_id)
         self.stops.append((agent_id, run_id))
         self._may_fail(FAILED)
         is_meant = run_id in (None, f"run-{agent.run}")
-        if is_meant and agent.is_at_work(self.clock.now()) and self.chance.random() >= self.mood:
+        was_at_work = is_meant and agent.is_at_work(self.clock.now())
+        if was_at_work and self.chance.random() >= self.mood:
             agent.stopped = True
             agent.ends = min(agent.ends, self.clock.now() + timedelta(seconds=self.chance.uniform(0, 3)))
         self._may_fail(FAILED)
+        return was_at_work
 
     async def follow_up(self, agent_id: str, prompt: str, *, after_run: str | None) -> AgentSnapshot:
         agent = self._agent(agent_id)
