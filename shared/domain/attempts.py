@@ -111,7 +111,7 @@ def observe(draft: Draft, command: cmd.ObserveAgent) -> None:
     task, attempt = draft.attempt(command.attempt_id)
     if attempt.phase is not Phase.CREATED or attempt.agent_id != command.agent_id:
         return
-    if _is_news(attempt, command):
+    if _is_news(draft, attempt, command):
         draft.emit(
             ev.AgentStatusChanged(
                 task_id=task.task_id,
@@ -136,15 +136,16 @@ def _may_be_its_agent(attempt: Attempt, agent_id: str) -> bool:
     return attempt.api_version != "v1" or attempt.agent_id == agent_id
 
 
-def _is_news(attempt: Attempt, command: cmd.ObserveAgent) -> bool:
+def _is_news(draft: Draft, attempt: Attempt, command: cmd.ObserveAgent) -> bool:
     """A status never goes back to CREATING, nor from an end: such an observation is old.
 
-    Of an agent that was missed it is news that it is there.
+    But an agent that is RUNNING when its result was to be there has been set to work again, by a person, or its end
+    was that of an earlier run: it has its deadline back. Of an agent that was missed it is news that it is there.
     """
     if command.status is AgentStatus.CREATING and attempt.status is not AgentStatus.CREATING:
         return False
-    if attempt.awaited is not None and command.status is not attempt.status:
-        return False
+    if attempt.awaited is not None and command.status is not AgentStatus.FINISHED:
+        return command.status is AgentStatus.RUNNING and draft.now >= attempt.awaited.until
     return attempt.missed is not None or (attempt.status, attempt.provider_status) != (
         command.status,
         command.provider_status,

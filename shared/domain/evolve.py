@@ -291,7 +291,8 @@ def _changed(attempt: Attempt, event: _OfAttempt, at: datetime) -> Attempt:
             known = replace(attempt, phase=Phase.CREATED, agent_id=event.agent_id, run_id=event.run_id, url=event.url)
             return replace(known, status=event.status, provider_status=event.provider_status, delay=None)
         case ev.AgentStatusChanged():
-            return replace(attempt, status=event.status, provider_status=event.provider_status, missed=None)
+            known = replace(attempt, status=event.status, provider_status=event.provider_status, missed=None)
+            return known if event.status is ev.AgentStatus.FINISHED else replace(known, awaited=None)
         case ev.AgentMissed():
             return replace(attempt, missed=Missed(event.since, event.times, at))
         case ev.AttemptResultAwaited():

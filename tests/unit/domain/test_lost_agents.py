@@ -132,6 +132,6 @@ def test_a_finished_agent_that_is_gone_is_judged_by_what_it_had_shown() -> None:
     )
     then = missed_twice(awaiting)
     then.when(finish("a"), at=after(8.5), patience=PATIENCE).then(status_changed("a", FINISHED))
-    then.when(observe("a", RUNNING), at=after(14)).then_nothing()
+    then.when(observe("a", AgentStatus.UNKNOWN), at=after(14)).then_nothing()
     then.when(report_missing("a"), at=after(15)).then(task_completed("a"), queued("b"))
     assert then.attempt("a").agent_id == agent_id("a")

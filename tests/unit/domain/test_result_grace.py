@@ -163,6 +163,22 @@ def test_a_finished_agent_does_not_go_back_to_work(late: AgentStatus) -> None:
     awaiting().when(observe("a", late), at=after(9.1), patience=A_MINUTE).then_nothing()
 
 
+def test_an_agent_that_is_at_work_when_its_result_was_to_be_there_has_been_set_to_work_again() -> None:
+    """Else nobody could stop it any more."""
+    then = awaiting().when(observe("a", RUNNING), at=OVER_AT, patience=A_MINUTE).then(status_changed("a", RUNNING))
+    assert then.attempt("a").awaited is None
+    then.when(stop("a"), at=after(11)).then(stop_requested("a", "REQUESTED"))
+    then.when(expire("a"), at=after(999)).then(stop_requested("a", "TIMEOUT"))
+    seen(then, at=after(20)).then(
+        status_changed("a", FINISHED), result_awaited("a", "pull_request", until=after(21), **FOUND)
+    )
+
+
+@pytest.mark.parametrize("late", [AgentStatus.CREATING, AgentStatus.UNKNOWN])
+def test_what_says_nothing_of_work_says_nothing_after_the_grace_either(late: AgentStatus) -> None:
+    awaiting().when(observe("a", late), at=OVER_AT, patience=A_MINUTE).then_nothing()
+
+
 @pytest.mark.parametrize("late", [AgentStatus.STOPPED, AgentStatus.EXPIRED, AgentStatus.FAILED])
 def test_an_agent_that_finished_has_finished_whatever_is_said_of_it_later(late: AgentStatus) -> None:
     then = awaiting().when(observe("a", late), at=after(9.1), patience=A_MINUTE).then(task_completed("a"), queued("b"))
