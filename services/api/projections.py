@@ -250,8 +250,15 @@ def agent_row(state: Orchestration, task: Task, attempt: Attempt, sequence: int)
         "run_id": attempt.run_id,
         "url": attempt.url,
         "model": attempt.model,
-        "branch": (attempt.result.branch if attempt.result else None) or attempt.branch_name,
+        "branch": _branch(task, attempt),
         "started_at": attempt.started_at,
         "ended_at": attempt.ended_at,
         "seq": sequence,
     }
+
+
+def _branch(task: Task, attempt: Attempt) -> str | None:
+    """What the agent left last; until then the one that v0 was told, while on v1 an agent chooses its own."""
+    of_agent = [other for other in task.attempts[: attempt.number] if other.agent_id == attempt.agent_id]
+    left = [other.result.branch for other in of_agent if other.result and other.result.branch]
+    return left[-1] if left else attempt.branch_name if attempt.api_version == "v0" else None

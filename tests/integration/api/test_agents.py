@@ -101,7 +101,7 @@ async def test_what_is_known_of_an_agent_and_what_the_provider_says_of_it(nats_u
             "url": f"https://cursor.com/agents/{p.agent_id}",
             "api_version": "v1",
             "model": None,
-            "branch": "cursor/a",
+            "branch": None,
             "orchestration_id": p.orchestration["id"],
             "task_id": p.orchestration["tasks"][0]["id"],
             "attempt_id": p.attempt_id,
