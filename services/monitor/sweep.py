@@ -98,8 +98,8 @@ class Sweeper:
         while True:
             await self.sleep(pause * (0.5 + self.chance.random()))
             try:
-                if await turns.take() and not await self._is_all_done():
-                    await turns.again_in(_SOON)
+                if await turns.take():
+                    await turns.again_in(turns.every if await self._is_all_done() else _SOON)
             except (PublishUnavailableError, PublishRefusedError) as exc:
                 _log.warning("Whose turn it is to sweep cannot be told, trying again later: %s", exc)
 

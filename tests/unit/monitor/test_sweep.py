@@ -632,6 +632,7 @@ async def test_of_two_that_look_one_sweeps_and_again_when_its_time_has_come() ->
         bucket, every = MemoryKeyValue(), timedelta(hours=1)
         one, other = Turns(bucket, s.w.clock, every), Turns(bucket, s.w.clock, every)
         assert [await one.take(), await other.take(), await one.take()] == [True, False, False]
+        await one.again_in(every)
         s.w.clock.advance(timedelta(minutes=59))
         assert not await other.take()
         s.w.clock.advance(timedelta(minutes=1))
@@ -640,6 +641,16 @@ async def test_of_two_that_look_one_sweeps_and_again_when_its_time_has_come() ->
         assert not await other.take()
         s.w.clock.advance(timedelta(minutes=2))
         assert await one.take()
+
+
+async def test_the_turn_of_one_that_died_is_taken_by_another() -> None:
+    async with sweeping() as s:
+        bucket, every = MemoryKeyValue(), timedelta(hours=1)
+        assert await Turns(bucket, s.w.clock, every).take()
+        s.w.clock.advance(timedelta(minutes=9))
+        assert not await Turns(bucket, s.w.clock, every).take()
+        s.w.clock.advance(timedelta(minutes=1))
+        assert await Turns(bucket, s.w.clock, every).take()
 
 
 async def test_a_turn_that_a_wrong_clock_put_off_for_years_is_taken() -> None:
