@@ -215,11 +215,13 @@ class Sweeper:
                 continue
             if second is None:
                 continue
-            if first.is_our_work and second.is_our_work and first.snapshot.run_id == second.snapshot.run_id:
+            if not second.is_our_work:
+                orphans.append(second.report("left"))
+            elif not first.is_our_work or first.snapshot.run_id != second.snapshot.run_id:
+                orphans.append(second.report("stopping"))  # this was the first look at it
+            else:
                 await self._stop(second)
                 told.append(second)
-            else:
-                orphans.append(second.report("left"))
         return orphans + [orphan async for orphan in self._stopped(told)]
 
     async def _stop(self, suspect: _Suspect) -> None:

@@ -49,7 +49,8 @@ class RowsOfTheLog:
                 found.append(Claim(row["team_id"], row["orchestration_id"], row["agent_id"], None))
             if row["provider_status"] is None and row["branch"] in branches:
                 found.append(Claim(row["team_id"], row["orchestration_id"], None, row["branch"]))
-        return [*found, *(claim for claim in self.more if claim.agent_id in agent_ids)]
+        more = [claim for claim in self.more if claim.agent_id in agent_ids or claim.branch in branches]
+        return [*found, *more]
 
     async def live(self, team: str | None) -> list[tuple[str, str]]:
         if self.error is not None:

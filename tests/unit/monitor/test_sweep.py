@@ -310,6 +310,58 @@ async def test_on_v0_an_agent_that_works_on_the_words_of_a_person_is_left_alone(
         assert s.stopped == []
 
 
+async def test_on_v0_what_a_person_told_after_a_follow_up_of_ours_is_left_alone() -> None:
+    async with sweeping("v0") as s:
+        attempt = await followed_up_without_a_trace(s)
+        s.show(attempt.agent_id or "")
+        s.said("Task 1 of 1: Task a", mark_of(attempt), "Now the colours, please.")
+        assert await s.actions() == [(attempt.agent_id, "left")]
+
+
+@pytest.mark.parametrize(("minutes", "action"), [(-5, "stopped"), (1, "left")])
+async def test_of_an_agent_that_was_followed_by_v0_a_run_is_ours_if_it_began_before_its_end_was_seen(
+    minutes: float, action: str
+) -> None:
+    """v0 names no runs; by now this installation speaks v1."""
+    async with sweeping("v0") as s:
+        await s.w.launch()
+        s.w.clock.advance(timedelta(minutes=10))
+        attempt = await s.end()
+        s.provider.version = "v1"
+        s.show(attempt.agent_id or "", run_id="run-1", created_at=s.now + timedelta(minutes=minutes))
+        s.takes_effect()
+        assert await s.actions() == [(attempt.agent_id, action)]
+
+
+async def test_a_row_that_lags_claims_no_agent_for_an_attempt_that_has_another() -> None:
+    async with sweeping("v0") as s:
+        await s.w.launch()
+        attempt = await s.end()
+        s.show(attempt.agent_id or "", AgentStatus.FINISHED)
+        s.rows.more = [Claim(TEAM, ORCHESTRATION, None, attempt.branch_name)]
+        s.show("bc-person", branch=attempt.branch_name, created_at=attempt.started_at)
+        report = await s.sweep()
+        assert (report.ours, report.orphans) == (1, ())
+        assert s.stopped == []
+
+
+async def test_another_run_of_ours_than_at_the_first_look_is_not_stopped_on_one_look() -> None:
+    async with sweeping() as s:
+        await s.give_up()
+        s.show()
+
+        async def another() -> None:
+            s.show(run_id="run-2")
+
+        s.while_asleep = [another]
+        report = await s.sweep()
+        assert [orphan.action for orphan in report.orphans] == ["stopping"]
+        assert s.stopped == []
+        assert not report.is_done, "the next look is soon"
+        s.takes_effect()
+        assert await s.actions() == [(OURS, "stopped")]
+
+
 @both
 async def test_what_a_person_starts_between_the_two_looks_is_left_alone(version: ApiVersion) -> None:
     async with sweeping(version) as s:
