@@ -1,16 +1,37 @@
 """Settings from the environment: typed, frozen, checked once at start."""
 
+import re
 import sys
 from datetime import timedelta
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.domain.retry import RetryPolicy
 
 EXIT_MISCONFIGURED = 2
+
+
+def _is_token(secret: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[!-9;-~]+", secret.get_secret_value()):
+        raise ValueError("must not hold a space, a colon or a character that is not ASCII")
+    return secret
+
+
+def _is_address(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise ValueError("must be http(s)://host[:port], without credentials")
+    return value.rstrip("/")
+
+
+Token = Annotated[SecretStr, AfterValidator(_is_token)]
+"""A secret that goes into a header."""
+Address = Annotated[str, AfterValidator(_is_address)]
+"""Where an HTTP API is; no slash ends it."""
 
 
 class ServiceSettings(BaseSettings):
@@ -48,8 +69,8 @@ class ServiceSettings(BaseSettings):
 class ProviderSettings(ServiceSettings):
     """For the services that call the provider of agents."""
 
-    cursor_api_key: SecretStr
-    cursor_api_url: str = "https://api.cursor.com"
+    cursor_api_key: Token
+    cursor_api_url: Address = "https://api.cursor.com"
     cursor_api_version: Literal["v0", "v1"] = "v1"
     retry_backoff_seconds: float = Field(default=60.0, gt=0)
     """The first retry of a task waits this long, each further one twice as long, at most thirty times as long."""
@@ -73,4 +94,4 @@ def complaint(error: ValidationError) -> str:
 def _wrong(error: ErrorDetails) -> str:
     if error["type"] == "too_short":  # only secrets have a shortest length, and those are no lists of items
         return f"must have at least {error['ctx']['min_length']} characters"
-    return error["msg"]
+    return error["msg"].removeprefix("Value error, ")

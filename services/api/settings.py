@@ -4,7 +4,7 @@ from typing import Final
 
 from pydantic import Field, SecretStr
 
-from shared.settings import ProviderSettings
+from shared.settings import Address, ProviderSettings, Token
 from shared.webhooks import WebhookKeys
 
 TEAM_PATTERN: Final = r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$"
@@ -32,9 +32,9 @@ class ApiSettings(ProviderSettings):
     """How many webhooks that are refused an address may send to one replica, see `WebhookLimits`; 0 is no limit."""
     webhook_burst: int = Field(default=20, ge=1)
     """How many of them at once."""
-    github_token: SecretStr | None = None
+    github_token: Token | None = None
     """With it, `checkRepository` is answered by GitHub; it needs to read the contents of repositories, no more."""
-    github_api_url: str = "https://api.github.com"
+    github_api_url: Address = "https://api.github.com"
     allow_private_webhooks: bool = False
     run_projector: bool = True
     """False where `python -m services.api.projector` runs on its own."""

@@ -3,7 +3,7 @@
 from pydantic import Field, SecretStr
 
 from shared.domain.plan import Cleanup
-from shared.settings import ProviderSettings
+from shared.settings import Address, ProviderSettings
 
 
 class DispatcherSettings(ProviderSettings):
@@ -11,7 +11,7 @@ class DispatcherSettings(ProviderSettings):
 
     max_concurrent_agents: int = Field(default=3, ge=1, le=10_000)
     """Agents that run at once over the whole installation; the same for every replica."""
-    app_url: str = "http://127.0.0.1:8080"
+    app_url: Address = "http://127.0.0.1:8080"
     """Where the provider reaches the api with its webhooks (v0)."""
     webhook_secret: SecretStr = Field(min_length=32)
     create_settle_seconds: float = Field(default=300.0, gt=0)

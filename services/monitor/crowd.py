@@ -6,6 +6,7 @@ import logging
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
+from shared import failpoints
 from shared.jetstream.topology import WATCH
 
 _log = logging.getLogger(__name__)
@@ -25,7 +26,11 @@ class Crowd:
         """Runs for ever. There is one message in WATCH for each live agent."""
         while True:
             try:
-                self.size = (await self._manager.stream_info(WATCH)).state.messages
+                self.size = await self._count()
             except (NatsError, TimeoutError) as exc:
                 _log.warning("Could not count the agents that are watched: %r", exc)
             await asyncio.sleep(self._every)
+
+    @failpoints.around("count_watched")
+    async def _count(self) -> int:
+        return (await self._manager.stream_info(WATCH)).state.messages

@@ -19,7 +19,7 @@ from shared.cursor.provider import Provider
 _SERVICES = Path(next(iter(services.__path__)))
 _SHARED = Path(next(iter(shared.__path__)))
 
-_OF_THE_MONITOR = ("claims.py", "ownership.py", "asked.py")
+_OF_THE_MONITOR = ("claims.py", "crowd.py", "ownership.py", "asked.py")
 _HANDLERS = [
     *sorted(_SERVICES.glob("dispatcher/*.py")),
     *sorted(set(_SERVICES.glob("monitor/*.py")) - {_SERVICES / "monitor" / name for name in _OF_THE_MONITOR}),
@@ -32,7 +32,19 @@ _ADAPTERS = [
     *(_SERVICES / "monitor" / name for name in _OF_THE_MONITOR),
 ]
 # What is awaited here waits for this process alone: a clock, a lock, a task of its own.
-_WITHIN = {"sleep", "_sleep", "wait", "changed", "lock", "setdefault", "_listening", "take", "gather", "aclosing"}
+_WITHIN = {
+    "sleep",
+    "_sleep",
+    "wait",
+    "changed",
+    "lock",
+    "_lock",
+    "setdefault",
+    "_listening",
+    "take",
+    "gather",
+    "aclosing",
+}
 # Handed over under another name: `SharedRateLimiter.wait` and `.acquire`, `Reconciler.keep_followed`,
 # `Provider.stream`, `BrokerClaims._claim`, and as `call` what asks the provider.
 _GIVEN = {"create_wait", "permission", "follow", "events", "held", "call"}
