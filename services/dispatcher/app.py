@@ -45,6 +45,8 @@ from shared.webhooks import WebhookKeys
 
 _log = logging.getLogger(__name__)
 
+_log = logging.getLogger(__name__)
+
 _COMMAND_WORKERS = 64
 _RECONCILE_WORKERS = 64
 _TIMER_WORKERS = 16
@@ -149,13 +151,17 @@ def _cleanup(settings: DispatcherSettings) -> Cleanup:
 def _webhooks(settings: DispatcherSettings) -> WebhookFor:
     """Where the agents of v0 report to; v1 has no webhooks."""
     keys = WebhookKeys([settings.webhook_secret.get_secret_value()])
+    if settings.cursor_api_version == "v0" and not settings.app_url.startswith("https://"):
+        _log.warning(
+            "APP_URL is not https: anybody on the way can read what agents report, and the provider may refuse it"
+        )
 
     def webhook_for(ticket: Ticket) -> WebhookTarget | None:
         if settings.cursor_api_version != "v0":
             return None
         token = keys.token_for(ticket.team, ticket.orchestration_id, ticket.attempt_id)
         return WebhookTarget(
-            url=f"{settings.app_url.rstrip('/')}/api/cloud-agents/webhook?attempt={token}",
+            url=f"{settings.app_url}/api/cloud-agents/webhook?attempt={token}",
             secret=keys.secret_for(ticket.attempt_id),
         )
 
