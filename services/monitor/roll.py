@@ -31,7 +31,7 @@ class Roll:
     """As far as is known: if the list could not be read when it was tried last, it tells of nobody."""
     _at_rest: frozenset[str] = frozenset()
     _again_at: datetime | None = None
-    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def shows_at_rest(self, agent_id: str, agents: int) -> bool:
         """Whether the agent has ended by a list that is some seconds old at most.
@@ -39,7 +39,7 @@ class Roll:
         Args:
             agents: how many are at work; the list is read as far as those are likely to stand in it.
         """
-        async with self._lock:
+        async with self.lock:
             if self._again_at is None or self.clock.now() >= self._again_at:
                 await self._read(pages=math.ceil(agents / _PAGE) + 1)
         return agent_id in self._at_rest
