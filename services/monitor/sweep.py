@@ -11,7 +11,8 @@ has other users, and a person may tell an agent of ours more. Two looks, a while
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -139,8 +140,11 @@ class Sweeper:
         if not agents:
             return []
         branches = [agent.branch for agent in agents if agent.branch]
-        claims = await self.ownership.of([agent.agent_id for agent in agents], branches)
-        found = (_Claimed(agent, tuple(_on(agent, claims, team))) for agent in agents)
+        by_trace: defaultdict[str | None, list[Claim]] = defaultdict(list)
+        for claim in await self.ownership.of([agent.agent_id for agent in agents], branches):
+            if team in (None, claim.team):
+                by_trace[claim.agent_id or claim.branch].append(claim)
+        found = (_Claimed(agent, (*by_trace[agent.agent_id], *by_trace[agent.branch])) for agent in agents)
         return [claimed for claimed in found if claimed.claims]
 
     async def _suspects(self, claimed: list[_Claimed]) -> tuple[list[_Suspect], int]:
@@ -253,13 +257,6 @@ class Sweeper:
             return (await self.provider.get(suspect.agent_id, suspect.snapshot.run_id)).status.is_terminal
         except ProviderError as error:
             return error.status == 404
-
-
-def _on(agent: ListedAgent, claims: list[Claim], team: str | None) -> Iterator[Claim]:
-    for claim in claims:
-        is_meant = claim.agent_id == agent.agent_id or (claim.branch is not None and claim.branch == agent.branch)
-        if is_meant and team in (None, claim.team):
-            yield claim
 
 
 _WORDS: Final[dict[OrphanAction, str]] = {
