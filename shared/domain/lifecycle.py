@@ -7,9 +7,9 @@ from pydantic import ValidationError
 from shared.domain import commands as cmd
 from shared.domain import events as ev
 from shared.domain.advance import cancel_all, conclude_cancelled, request_stop, settle, withdraw_queued
-from shared.domain.attempts import end_finished
 from shared.domain.commands import Deciding
 from shared.domain.draft import Draft, illegal
+from shared.domain.endings import end_finished
 from shared.domain.errors import Refusal
 from shared.domain.events import OrchestrationEvent, OrchestrationSpec, OrchestrationStatus
 from shared.domain.evolve import evolve

@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from shared.domain import attempts, lifecycle, schedule, task_commands
+from shared.domain import attempts, lifecycle, observing, schedule, task_commands
 from shared.domain import commands as cmd
 from shared.domain.commands import Deciding
 from shared.domain.draft import Draft
@@ -84,9 +84,9 @@ def _learned(draft: Draft, command: cmd.ServiceCommand) -> None:
         case cmd.DropModel():
             attempts.drop_model(draft, command)
         case cmd.ObserveAgent():
-            attempts.observe(draft, command)
+            observing.observe(draft, command)
         case cmd.ReportMissing():
-            attempts.report_missing(draft, command)
+            observing.report_missing(draft, command)
         case cmd.ExpireAttempt():
             attempts.expire(draft, command)
         case cmd.DiscardAgent():

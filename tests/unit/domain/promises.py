@@ -6,9 +6,9 @@ import orjson
 
 from shared.domain import commands as cmd
 from shared.domain import events as ev
-from shared.domain.attempts import AGENT_LOST
 from shared.domain.commands import AnyCommand
 from shared.domain.events import AgentStatus, OrchestrationEvent, OrchestrationStatus, TaskStatus
+from shared.domain.observing import AGENT_LOST
 from shared.domain.plan import (
     ArchiveAgent,
     AwaitResult,
