@@ -242,21 +242,29 @@ class Sweeper:
             await self.sleep(_LOOK_PAUSE_SECONDS)
             left = []
             for suspect in told:
-                if await self._has_stopped(suspect):
+                if await self._has_stopped(suspect, again=look + 1 < _LOOKS):
                     yield suspect.report("stopped")
-                    continue
-                left.append(suspect)
-                if look + 1 < _LOOKS:
-                    await self._stop(suspect)
+                else:
+                    left.append(suspect)
             told = left
         for suspect in told:
             yield suspect.report("stopping")
 
-    async def _has_stopped(self, suspect: _Suspect) -> bool:
+    async def _has_stopped(self, suspect: _Suspect, *, again: bool) -> bool:
+        """Whether it has; if not, and `again`, it is told once more.
+
+        It is looked at as if for the first time: by now an attempt may go on with it, or a person.
+        """
         try:
-            return (await self.provider.get(suspect.agent_id, suspect.snapshot.run_id)).status.is_terminal
+            now = await self._suspect(suspect.claimed)
         except ProviderError as error:
-            return error.status == 404
+            _log.warning("Could not see whether %s has stopped: %s", suspect.agent_id, error)
+            return False
+        if now is None or not now.is_our_work or now.snapshot.run_id != suspect.snapshot.run_id:
+            return True
+        if again:
+            await self._stop(now)
+        return False
 
 
 _WORDS: Final[dict[OrphanAction, str]] = {

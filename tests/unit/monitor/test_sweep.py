@@ -284,6 +284,46 @@ async def test_an_agent_is_left_alone_that_an_attempt_takes_up_while_it_is_looke
         assert s.stopped == []
 
 
+@both
+@pytest.mark.parametrize("who", ["an attempt", "a person"])
+async def test_who_goes_on_with_an_agent_that_was_just_stopped_is_not_stopped_too(
+    version: ApiVersion, who: str
+) -> None:
+    async with sweeping(version) as s:
+        attempt = await followed_up_without_a_trace(s)
+        began, run_id = attempt.started_at or START, "run-2" if version == "v1" else None
+        agent_id = s.show(attempt.agent_id or "", created_at=began, run_id=run_id)
+        s.said("Task 1 of 1: Task a", mark_of(attempt))
+
+        async def nothing() -> None:
+            return
+
+        async def go_on() -> None:
+            if who == "an attempt":
+                await s.w.do(FollowUp(attempt_id=(await s.w.task()).attempts[0].attempt_id, prompt="Once more."))
+            else:
+                s.w.clock.advance(timedelta(hours=1))
+                s.show(agent_id, run_id="run-3" if version == "v1" else None)
+                s.said("Task 1 of 1: Task a", mark_of(attempt), "Now the colours.")
+
+        s.while_asleep = [nothing, go_on]
+        assert await s.actions() == [(agent_id, "stopped")]
+        assert s.stopped == [agent_id]
+
+
+async def test_one_of_which_nothing_is_heard_after_the_stop_is_not_said_to_have_stopped() -> None:
+    async with sweeping() as s:
+        await s.give_up()
+        s.show()
+
+        async def go_away() -> None:
+            s.provider.gets = [UNAVAILABLE]
+
+        s.provider.on_stop = [go_away]
+        assert await s.actions() == [(OURS, "stopping")]
+        assert s.stopped == [OURS]
+
+
 async def test_a_run_that_a_person_started_on_an_agent_of_ours_is_reported_and_left_alone(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
