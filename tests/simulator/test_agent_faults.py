@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from deploy.local.simulator.store import UNKNOWN_WORD
+from deploy.local.simulator.lives import UNKNOWN_WORD
 from tests.simulator.hand_clock import HandClock
 from tests.simulator.serving import BY, create_v0, create_v1, in_process, json_of, on, refusal, run_path, stats, struck
 

@@ -122,10 +122,11 @@ async def test_a_webhook_can_come_before_the_reply_to_the_create(receiver: Recei
         assert await struck(client) == {"webhook_early": 1}
 
 
-async def test_a_reply_does_not_wait_for_a_webhook_that_is_lost(receiver: Receiver) -> None:
+@pytest.mark.parametrize("why", ["webhook_lost", "expire", "unknown_end"])
+async def test_a_reply_does_not_wait_for_a_webhook_that_never_comes(receiver: Receiver, why: str) -> None:
     clock = HandClock()
     async with in_process(clock, **TEN) as client:
-        text = "[[sim:webhook_early]] [[sim:webhook_lost]]"
+        text = f"[[sim:webhook_early]] [[sim:{why}]]"
         create = asyncio.create_task(create_v0(client, text, webhook=receiver.target()))
         await eventually(lambda: _moved(clock, create))
         assert not receiver.received

@@ -1,52 +1,31 @@
-"""The agents behind both versions of the API, and the timers that move them along."""
+"""The agents behind both versions of the API."""
 
 import base64
 import binascii
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from uuid import uuid4
 
 from deploy.local.simulator import content
-from deploy.local.simulator.agents import MAX_RUNS, Agent, Hidden, NewAgent, Repository, Run, Status, branch_of
-from deploy.local.simulator.behaviour import Behaviour, Outcome, read_markers
-from deploy.local.simulator.board import Board, Strike, Subject
+from deploy.local.simulator.agents import Agent, NewAgent, Repository, Run, Status, branch_of
+from deploy.local.simulator.behaviour import Behaviour, read_markers
+from deploy.local.simulator.board import Board, Subject
 from deploy.local.simulator.clock import Clock
 from deploy.local.simulator.errors import ApiError
 from deploy.local.simulator.faults import Version
 from deploy.local.simulator.journal import Entry, Journal
 from deploy.local.simulator.limits import Limits
+from deploy.local.simulator.lives import Lives, Task
 from deploy.local.simulator.refusals import refuse_by_switch
 from deploy.local.simulator.settings import SimulatorSettings
 from deploy.local.simulator.stats import Stats
 
-# The part of a run that it spends in CREATING, and the most of it in seconds.
-_BOOT_SHARE, _BOOT_LIMIT = 0.1, 1.0
-
-# What v0 and v1 have no such word for.
-UNKNOWN_WORD = "HIBERNATING"
-_OUTCOMES: Mapping[Status, Outcome] = {
-    Status.FINISHED: "FINISHED",
-    Status.ERROR: "ERROR",
-    Status.EXPIRED: "EXPIRED",
-}
-_LATE: Sequence[Hidden] = ("branch", "pr", "summary", "usage")
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """What the simulator makes of a prompt: `ordinal` counts its runs from 1, `token` feeds their content."""
-
-    line: str
-    title: str
-    ordinal: int
-    token: int
-
 
 class AgentStore:
-    """All agents, newest last. One event loop uses it; every move of a run is one timer, nothing polls.
+    """All agents, newest last. One event loop uses it.
 
     `on_turn(agent, run)` is called whenever a run has got a new state.
     """
@@ -67,7 +46,7 @@ class AgentStore:
         self._board = board
         self._journal = journal
         self._limits = limits
-        self._on_turn = on_turn
+        self._lives = Lives(clock, stats, board, on_turn, self._vanish)
         self._by_id: dict[str, Agent] = {}
         self._by_number: dict[int, Agent] = {}
         self._last_number = 0
@@ -139,7 +118,7 @@ class AgentStore:
         if agent.early:
             behaviour, delay = replace(behaviour, run_seconds=0.0), 0.0
         self._stats.agent_created(task.line, request.attempt)
-        self._start(agent, request.prompt, behaviour, task, subject, delay=delay)
+        self._lives.start(agent, request.prompt, behaviour, task, subject, delay=delay)
         return agent
 
     def _taking_part(self) -> int:
@@ -151,7 +130,7 @@ class AgentStore:
             raise ApiError(subject.markers.refuse)
         refuse_by_switch(self._board, version, subject, model)
 
-    def _behaviour(self, version: Version, subject: Subject, task: _Task) -> Behaviour:
+    def _behaviour(self, version: Version, subject: Subject, task: Task) -> Behaviour:
         """By the markers; where they leave something open, by the switches."""
         markers, strikes = subject.markers, partial(self._board.strikes, version=version, subject=subject)
         own = markers.behaviour(task.ordinal, self._settings.duration_seconds)
@@ -164,7 +143,7 @@ class AgentStore:
         slow = None if markers.run_seconds is not None else strikes("slow")
         return own if slow is None else replace(own, run_seconds=slow.seconds)
 
-    def _new_agent(self, request: NewAgent, task: _Task) -> Agent:
+    def _new_agent(self, request: NewAgent, task: Task) -> Agent:
         self._last_number += 1
         now = self._clock.now()
         agent_id = request.agent_id or f"bc-{uuid4()}"
@@ -185,100 +164,12 @@ class AgentStore:
         self._by_id[agent.id] = self._by_number[agent.number] = agent
         return agent
 
-    def _next_of_task(self, prompt: str, subject: Subject) -> _Task:
+    def _next_of_task(self, prompt: str, subject: Subject) -> Task:
         """Count one more run of the prompt's task."""
         key, line = subject.task, content.first_line(prompt)
         self._runs_by_task[key] += 1
         ordinal = self._runs_by_task[key]
-        return _Task(line, content.title_of(line), ordinal, content.number(self._settings.seed, *key, ordinal))
-
-    def _start(
-        self,
-        agent: Agent,
-        prompt: str,
-        behaviour: Behaviour,
-        task: _Task,
-        subject: Subject,
-        *,
-        delay: float = 0.0,
-    ) -> Run:
-        now = self._clock.now()
-        run = Run(
-            id=f"run-{uuid4()}",
-            title=task.title,
-            token=task.token,
-            subject=subject,
-            behaviour=behaviour,
-            created_at=now,
-            updated_at=now,
-            created=self._clock.elapsed(),
-        )
-        agent.runs.append(run)
-        del agent.runs[:-MAX_RUNS]
-        agent.updated_at = now
-        agent.say(prompt, by_user=True)
-        self._tell(agent, run)
-        self._stats.run_began(agent.line, agent.request.attempt)
-        if not self._strikes(agent, run, "creating_forever"):
-            run.timer = self._clock.call_later(delay, self._boot, agent, run)
-        return run
-
-    def _strikes(self, agent: Agent, run: Run, name: str) -> Strike | None:
-        return self._board.strikes(name, agent.request.version, run.subject)
-
-    # The life of a run
-
-    def _boot(self, agent: Agent, run: Run) -> None:
-        seconds = run.behaviour.run_seconds
-        boot = min(seconds * _BOOT_SHARE, _BOOT_LIMIT)
-        run.timer = self._clock.call_later(boot, self._work, agent, run, seconds - boot)
-
-    def _work(self, agent: Agent, run: Run, seconds: float) -> None:
-        if self._strikes(agent, run, "unknown_status"):
-            run.words[Status.RUNNING] = UNKNOWN_WORD
-        run.started = self._clock.elapsed()
-        self._turn(agent, run, Status.RUNNING)
-        run.timer = self._clock.call_later(seconds, self._finish, agent, run)
-        vanishes = self._strikes(agent, run, "vanish")
-        if vanishes is not None:
-            self._clock.call_later(vanishes.seconds, self._vanish, agent)
-
-    def _finish(self, agent: Agent, run: Run) -> None:
-        status = Status(run.behaviour.outcome)
-        if self._strikes(agent, run, "unknown_end"):
-            run.words[status] = UNKNOWN_WORD
-        if status is Status.FINISHED:
-            agent.pushed = agent.pushed or (run.behaviour.pushes and bool(agent.request.repositories))
-            run.result = content.reply(run.title, run.token, changed=run.behaviour.pushes)
-            agent.say(run.result, by_user=False)
-        self._hold_back(agent, run)
-        self._end(agent, run, status)
-
-    def _hold_back(self, agent: Agent, run: Run) -> None:
-        """Let what comes late be seen later than the end."""
-        for what in _LATE:
-            late = self._strikes(agent, run, f"{what}_late")
-            if late is not None:
-                run.hidden.add(what)
-                self._clock.call_later(late.seconds, run.hidden.discard, what)
-
-    def _end(self, agent: Agent, run: Run, status: Status) -> None:
-        if run.timer is not None:
-            run.timer.cancel()
-            run.timer = None
-        run.ended = self._clock.elapsed()
-        self._turn(agent, run, status)
-        agent.updated_at = run.updated_at
-        self._stats.run_ended(agent.line, agent.request.attempt)
-
-    def _turn(self, agent: Agent, run: Run, status: Status) -> None:
-        run.status, run.updated_at = status, self._clock.now()
-        self._tell(agent, run)
-
-    def _tell(self, agent: Agent, run: Run) -> None:
-        agent.entry.note(run.id, run.word, run.updated_at)
-        self._on_turn(agent, run)
-        _wake(run)
+        return Task(line, content.title_of(line), ordinal, content.number(self._settings.seed, *key, ordinal))
 
     def _vanish(self, agent: Agent) -> None:
         """As if it had never been, for clients; a further prompt in between makes no difference."""
@@ -297,25 +188,7 @@ class AgentStore:
         Raises:
             ApiError: `agent_not_found`, or `validation_error` for a state that a run cannot come to from its own.
         """
-        agent = self.get(agent_id)
-        run = agent.latest
-        if word not in Status.__members__:
-            run.words[run.status] = word
-            self._tell(agent, run)
-            return
-        status = Status(word)
-        begins = status is Status.RUNNING and run.status is Status.CREATING
-        if not run.status.active or (status.active and not begins):
-            raise ApiError("validation_error", f"status: a run that is {run.status} does not become {status}")
-        if run.timer is not None:
-            run.timer.cancel()
-        if begins:
-            self._work(agent, run, run.behaviour.run_seconds)
-        elif status is Status.CANCELLED:
-            self._end(agent, run, status)
-        else:
-            run.behaviour = run.behaviour.ending(_OUTCOMES[status])
-            self._finish(agent, run)
+        self._lives.settle(self.get(agent_id), word)
 
     # What clients do to agents
 
@@ -338,7 +211,7 @@ class AgentStore:
         else:
             behaviour = self._behaviour(version, subject, task)
         self._stats.followed_up(task.line)
-        return self._start(agent, prompt, behaviour, task, subject)
+        return self._lives.start(agent, prompt, behaviour, task, subject)
 
     def shown(self, agent: Agent) -> Run:
         """The run whose state v0 shows as the agent's: the latest, but for a moment after a further prompt."""
@@ -360,37 +233,14 @@ class AgentStore:
         agent = self.get(agent_id)
         if not agent.latest.status.active:
             raise ApiError("run_not_cancellable", "Agent is not running")
-        self._end_on_request(agent, agent.latest, "v0", 0.0)
+        self._lives.end_on_request(agent, agent.latest, "v0", 0.0)
 
     def cancel(self, agent_id: str, run_id: str) -> None:
         """Ask for the end of a run, which comes later, unless the run ends by itself before."""
         agent, run = self.get_run(agent_id, run_id)
         if not run.status.active:
             raise ApiError("run_not_cancellable")
-        self._end_on_request(agent, run, "v1", self._settings.cancel_seconds)
-
-    def _end_on_request(self, agent: Agent, run: Run, version: Version, seconds: float) -> None:
-        strikes = partial(self._board.strikes, version=version, subject=run.subject)
-        if run.cancelling or strikes("stop_ignored"):
-            return
-        run.cancelling = True
-        late = strikes("stop_late")
-        seconds = seconds if late is None else late.seconds
-        ending = self._finished_early if strikes("stop_finishes") else self._cancelled
-        if seconds or version == "v1":
-            self._clock.call_later(seconds, ending, agent, run)
-        else:
-            ending(agent, run)
-
-    def _cancelled(self, agent: Agent, run: Run) -> None:
-        if run.status.active:
-            self._end(agent, run, Status.CANCELLED)
-
-    def _finished_early(self, agent: Agent, run: Run) -> None:
-        """The run takes the request to stop as its regular end, with nothing to show for it."""
-        if run.status.active:
-            run.behaviour = replace(run.behaviour, outcome="FINISHED", pushes=False)
-            self._finish(agent, run)
+        self._lives.end_on_request(agent, run, "v1", self._settings.cancel_seconds)
 
     def set_archived(self, agent_id: str, archived: bool) -> None:
         agent = self.get(agent_id)
@@ -417,8 +267,7 @@ class AgentStore:
 
     def _abandon(self, agents: Sequence[Agent]) -> None:
         for agent in agents:
-            if agent.latest.status.active:
-                self._end(agent, agent.latest, Status.CANCELLED)
+            self._lives.abandon(agent)
 
 
 def _task_key(prompt: str, repositories: Sequence[Repository]) -> tuple[str, str]:
@@ -427,11 +276,6 @@ def _task_key(prompt: str, repositories: Sequence[Repository]) -> tuple[str, str
     The first line is the same for all attempts of a task, whatever the rest of their prompts says.
     """
     return content.first_line(prompt), repositories[0].url if repositories else ""
-
-
-def _wake(run: Run) -> None:
-    for event in run.watchers:
-        event.set()
 
 
 def _cursor_at(number: int) -> str:
