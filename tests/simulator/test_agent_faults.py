@@ -27,6 +27,14 @@ async def test_the_ends_that_markers_ask_for_can_be_switched_on(name: str, end: 
         assert await struck(client) == {name: 1}
 
 
+async def test_a_run_that_is_to_fail_anyway_does_not_use_up_a_lack_of_changes() -> None:
+    async with in_process(duration_seconds=0, faults={"fail": {"count": 1}, "nochange": {"count": 1}}) as client:
+        await create_v1(client, "First")
+        assert await struck(client) == {"fail": 1}
+        await create_v1(client, "Second")
+        assert await struck(client) == {"fail": 1, "nochange": 1}
+
+
 async def test_slow_can_be_switched_on_and_a_marker_comes_before_it() -> None:
     clock = HandClock()
     async with in_process(clock, **TEN, faults={"slow": 600}) as client:

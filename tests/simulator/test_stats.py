@@ -136,6 +136,14 @@ async def test_it_counts_what_each_attempt_and_each_prompt_has_running_at_most()
         assert counted["running_by_prompt"] == {line: 3, f"Other {FOREVER}": 1}
         assert first["agent"]["id"] == AGENT_ID
 
+        for agent in json_of(await client.get("/v0/agents"))["agents"]:
+            json_of(await client.delete(f"/v0/agents/{agent['id']}"))
+        await create_v0(client, f"Task {FOREVER}", target={"branchName": "attempt-1"})
+        later = await stats(client)
+        assert later["running_by_prompt"] == {line: 1}
+        for most in ("max_running_by_attempt", "max_running_by_prompt"):
+            assert later[most] == counted[most]
+
 
 async def test_the_journal_has_every_agent_with_its_changes_and_times_also_when_it_is_gone() -> None:
     clock = HandClock()

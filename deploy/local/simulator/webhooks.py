@@ -47,7 +47,7 @@ class WebhookSender:
     ) -> None:
         """Start the delivery of `body` and return; what becomes of it shows in the stats.
 
-        `tried` is called when its first try is over, however that went.
+        `tried` is called after each try, however that went.
         """
         delivery = _Delivery(webhook.url, body, _headers(webhook, body, form, badly_signed), tried)
         self._pending.add(delivery)
@@ -75,8 +75,7 @@ class WebhookSender:
         delivery.attempts += 1
         self._stats.webhooks.attempts += 1
         taken = await self._post(delivery)
-        if delivery.attempts == 1:
-            delivery.tried()
+        delivery.tried()
         if taken:
             self._stats.webhooks.delivered += 1
         elif delivery.attempts < TRIES:
