@@ -6,6 +6,7 @@ algorithm), so that one number is the whole state and a crash loses nothing.
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
@@ -59,6 +60,8 @@ class SharedRateLimiter:
         self._clock = clock
         self._rates = rates
         self._sleep = sleep
+        # Of those who change a record at once all but one must read it again: a hundred would be at it for a minute.
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def acquire(self, endpoint: str) -> None:
         """Take one call's share, waiting up to five seconds in all.
@@ -68,7 +71,7 @@ class SharedRateLimiter:
         """
         rate = self._rates.get(endpoint, UNLIMITED)
         left = _LONGEST_WAIT_SECONDS
-        while (wait := await self._take(endpoint, rate)) > 0:
+        while (wait := await self._take_in_turn(endpoint, rate)) > 0:
             if wait > left:
                 raise _refused(f"the limit of calls to {endpoint} is used up", wait)
             await self._sleep(wait)
@@ -96,6 +99,12 @@ class SharedRateLimiter:
                     return
         except (PublishUnavailableError, PublishRefusedError) as exc:
             _log.warning("Could not tell the others to hold back on %s: %s", endpoint, exc)
+
+    async def _take_in_turn(self, endpoint: str, rate: Rate) -> float:
+        if not rate.per_minute:
+            return await self._take(endpoint, rate)
+        async with self._locks[endpoint]:
+            return await self._take(endpoint, rate)
 
     async def _take(self, endpoint: str, rate: Rate) -> float:
         """0 if the call may go ahead now, else the seconds to wait."""

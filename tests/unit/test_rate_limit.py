@@ -57,6 +57,25 @@ async def test_two_limiters_share_one_limit() -> None:
     assert here.seconds == pytest.approx(117, abs=1)
 
 
+class Contended(MemoryKeyValue):
+    """A bucket that answers a moment later, so that others come in between; `reads` are how often it was asked."""
+
+    reads = 0
+
+    async def get(self, key: str) -> Entry | None:
+        self.reads += 1
+        entry = await super().get(key)
+        await asyncio.sleep(0)
+        return entry
+
+
+async def test_a_hundred_calls_of_a_process_at_once_do_not_make_each_other_ask_again() -> None:
+    here = Installation(bucket := Contended(), get=60_000)
+    limiter = here.limiter()
+    await asyncio.gather(*(limiter.acquire("get") for _ in range(100)))
+    assert bucket.reads == 100
+
+
 async def test_what_is_allowed_in_a_minute_is_exceeded_by_a_twentieth_at_most() -> None:
     here = Installation(get=100)
     limiter = here.limiter()
