@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import ConnectionClosedError
 from nats.js.api import StreamConfig
 
 from deploy.local.nats import NatsServer
@@ -178,6 +180,23 @@ async def test_later_puts_it_back_for_that_long_and_is_no_failure(
     assert seen.failures == []
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
     assert "no slot is free" in caplog.text
+
+
+async def test_a_message_whose_answer_could_not_be_sent_is_kept(
+    nats: NatsServer, nc: Client, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def cut(message: Msg, delay: float | None = None) -> None:
+        raise ConnectionClosedError
+
+    async def later(delivery: Delivery) -> None:
+        raise Later(0.05, "early")
+
+    monkeypatch.setattr(Msg, "nak", cut)
+    await publish(nc, b"x")
+    async with consuming(nats, later, seen) as stop:
+        await eventually(lambda: len(seen.seconds) == 1)
+        await stop()
+    assert await waiting(nc) == 1
 
 
 async def test_an_error_is_tried_again_with_growing_delays(
