@@ -11,7 +11,7 @@ INSTALLED := $(LOCKED)-$(shell cat pyproject.toml requirements*.in | cksum | tr 
 
 CODE := services shared cli deploy tests docs/examples
 
-.PHONY: help setup demo up test test-all check machine fuzz bench chaos-drops chaos-detection chaos-faults docs clean lock fmt
+.PHONY: help setup demo up test test-all check machine fuzz chaos-points bench chaos-drops chaos-detection chaos-faults docs clean lock fmt
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ machine: $(INSTALLED) ## go long ways through the REST API, each answer held aga
 
 fuzz: $(INSTALLED) ## make up more than 5000 requests by the OpenAPI document, and check every answer
 	@exec $(BIN)/python -m tests.fuzz $(ARGS)
+
+chaos-points: $(INSTALLED) ## kill each service at each failpoint twenty times, on both versions of the API
+	@exec $(BIN)/python -m tests.chaos.points $(ARGS)
 
 bench: $(INSTALLED) ## measure speed and cost of the running system
 	@exec $(BIN)/python -m tests.bench $(ARGS)

@@ -103,7 +103,8 @@ class SharedRateLimiter:
     async def _take_in_turn(self, endpoint: str, rate: Rate) -> float:
         if not rate.per_minute:
             return await self._take(endpoint, rate)
-        async with self._locks[endpoint]:
+        lock = self._locks[endpoint]
+        async with lock:
             return await self._take(endpoint, rate)
 
     async def _take(self, endpoint: str, rate: Rate) -> float:

@@ -1,0 +1,74 @@
+"""Services that start at once: forked from one process that has imported them all."""
+
+import asyncio
+import ctypes
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from deploy.local.simulator.serve import serve as simulator
+from services.api.app import build as api
+from services.api.settings import ApiSettings
+from services.dispatcher.app import main as dispatcher
+from services.monitor.app import main as monitor
+from services.notifier.app import build as notifier
+from services.notifier.settings import NotifierSettings
+from shared.process import run
+
+_PR_SET_PDEATHSIG = 1
+
+_MAINS: dict[str, Callable[[], object]] = {
+    "simulator": simulator,
+    "api": lambda: run("api", ApiSettings, api),
+    "dispatcher": dispatcher,
+    "monitor": monitor,
+    "notifier": lambda: run("notifier", NotifierSettings, notifier),
+}
+
+_forking = multiprocessing.get_context("forkserver")
+_forking.set_forkserver_preload([__name__])
+
+
+class Fork:
+    """One process of a service, `name`, with exactly this environment; what it says is appended to `log`."""
+
+    def __init__(self, name: str, environment: Mapping[str, str], log: Path) -> None:
+        self.name = name
+        self._process = _forking.Process(target=_become, args=(name, dict(environment), str(log)))
+        self._process.start()
+        self._ended = asyncio.Event()
+        asyncio.get_running_loop().add_reader(self._process.sentinel, self._on_end)
+
+    @property
+    def is_alive(self) -> bool:
+        return not self._ended.is_set()
+
+    async def ended(self) -> int:
+        """Its exit code, once it has ended; minus the signal that ended it."""
+        await self._ended.wait()
+        self._process.join()
+        code = self._process.exitcode
+        assert code is not None
+        return code
+
+    async def kill(self) -> None:
+        """Kill it, unless it has ended."""
+        self._process.kill()
+        await self.ended()
+
+    def _on_end(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._process.sentinel)
+        self._ended.set()
+
+
+def _become(name: str, environment: Mapping[str, str], log: str) -> None:
+    """In the child: be the service, and die with whoever forks."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    os.environ.clear()
+    os.environ.update(environment)
+    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    _MAINS[name]()

@@ -1,0 +1,210 @@
+"""Which failpoints there are, and killing a service at each of them while orchestrations are under way."""
+
+import asyncio
+import itertools
+import logging
+import re
+import signal
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.chaos.points.forks import Fork
+from tests.chaos.points.judging import left_over, untold
+from tests.chaos.points.stories import Story, Tale
+from tests.chaos.points.world import KILLED, World
+from tests.support.eventually import eventually
+
+_log = logging.getLogger(__name__)
+
+# Of each service, who is killed: what it does by the way (heartbeats, looking after its consumers) decides nothing.
+_SCOPES = {
+    "dispatcher": ("dispatcher-", "slot-audit"),
+    "monitor": ("monitor-",),
+    "notifier": ("notifier-",),
+}
+
+_STORY_SECONDS = 60.0
+# A kill that does not come within this does not come by more of the same.
+_KILL_SECONDS = 40.0
+# The same for what was reached behind a kill, by chance: it may never be again.
+_CHANCE_SECONDS = 10.0
+# Orchestrations of one failpoint under way; more would only wait for each other.
+_MOST_TALES = 8
+_TALE_PAUSE_SECONDS = 0.5
+
+
+@dataclass
+class Telling:
+    """A story that is being gone through."""
+
+    tale: Tale
+    story: Story
+    task: asyncio.Task[None]
+
+    @property
+    def succeeded(self) -> bool:
+        return self.task.done() and not self.task.cancelled() and self.task.exception() is None
+
+
+@dataclass
+class Visit:
+    """What became of one failpoint: how often it was reached and killed at, and the orchestrations meanwhile."""
+
+    point: str
+    stories: Sequence[Story]
+    prelude: str | None = None
+    """Where the process was killed before the one that reached it, if no story leads there by itself."""
+    hits: int = 0
+    kills: int = 0
+    seconds: float = 0.0
+    tellings: list[Telling] = field(default_factory=list)
+
+    @property
+    def under_way(self) -> int:
+        return sum(not telling.task.done() for telling in self.tellings)
+
+
+Points = dict[str, list[Story]]
+"""Failpoints, each with the stories that reach it."""
+
+
+async def discover(world: World, stories: Iterable[Story]) -> dict[str, Points]:
+    """The failpoints of each service."""
+    found: dict[str, Points] = {name: {} for name in KILLED}
+    records = {name: _Record(world.folder / f"{name}.discovered") for name in KILLED}
+    async with running(world, {name: records[name].path for name in KILLED}):
+        for story in stories:
+            tale = Tale(world, f"Discovering {story.name}")
+            await asyncio.wait_for(story.play(tale), _STORY_SECONDS)
+            await at_rest(tale)
+            for name, record in records.items():
+                for point in record.news(_SCOPES[name]):
+                    found[name].setdefault(point, []).append(story)
+    return found
+
+
+@asynccontextmanager
+async def running(world: World, records: Mapping[str, Path] | None = None) -> AsyncIterator[None]:
+    """Every service, none armed; killed in the end."""
+    forks = [world.fork(name, **({"FAILPOINT_RECORD": str(records[name])} if records else {})) for name in KILLED]
+    try:
+        yield
+    finally:
+        for fork in forks:
+            await fork.kill()
+
+
+async def at_rest(tale: Tale) -> None:
+    """Wait until nothing is under way any more and everything of the tale was told."""
+
+    async def rest() -> None:
+        assert not list(untold(tale))
+        assert await left_over(tale.world) == []
+
+    await eventually(rest, timeout=_STORY_SECONDS, interval=0.1)
+
+
+class _Record:
+    """The names that a process has written down, since the last look."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._read = 0
+
+    def news(self, scopes: tuple[str, ...]) -> Counter[str]:
+        """How often each failpoint of these scopes was reached."""
+        if not self.path.exists():
+            return Counter()
+        with self.path.open("rb") as file:
+            file.seek(self._read)
+            lines = file.read()
+        self._read += len(lines)
+        return Counter(name for name in lines.decode().split("\n") if name.startswith(scopes))
+
+
+class Lane:
+    """One service, which is killed at each failpoint that matches `only`, `runs` times, and started again each time.
+
+    What recovers from a kill is not waited for: meanwhile the next comes. A failpoint that nothing led to before
+    something was killed is put in line when it is reached, behind the one at which that was.
+    """
+
+    def __init__(self, world: World, service: str, points: Points, runs: int, only: re.Pattern[str]) -> None:
+        self._world = world
+        self._service = service
+        self._scopes = _SCOPES[service]
+        self._runs = runs
+        self._record = _Record(world.folder / f"{service}.record")
+        self._line = deque(Visit(point, stories) for point, stories in sorted(points.items()) if only.search(point))
+        self._only = only
+        self._known = set(points)
+        self._numbers = itertools.count(1)
+        self.visits: list[Visit] = []
+
+    @property
+    def has_points(self) -> bool:
+        return bool(self._line)
+
+    async def run(self) -> None:
+        """Visit every failpoint."""
+        while self._line:
+            visit = self._line.popleft()
+            self.visits.append(visit)
+            began = time.monotonic()
+            await self._visit(visit)
+            visit.seconds = time.monotonic() - began
+            _log.info("%s: %d kills in %.1f s", visit.point, visit.kills, visit.seconds)
+
+    def go_on(self) -> Fork:
+        """Let the service run, not armed."""
+        return self._world.fork(self._service)
+
+    async def _visit(self, visit: Visit) -> None:
+        last = time.monotonic()
+        while visit.kills < self._runs and time.monotonic() < last + _KILL_SECONDS:
+            if visit.prelude is not None:
+                await self._life(visit, visit.prelude, _KILL_SECONDS)
+            if await self._life(visit, visit.point, _CHANCE_SECONDS if visit.prelude else _KILL_SECONDS):
+                visit.kills += 1
+                last = time.monotonic()
+
+    async def _life(self, visit: Visit, fatal: str, seconds: float) -> bool:
+        """One process, until it is killed at `fatal`; False if that did not come within `seconds`."""
+        patience = time.monotonic() + seconds
+        if "/limits.create." in fatal:
+            await self._world.forget_limits()  # they are created once, else
+        armed = {"FAILPOINT": fatal, "FAILPOINT_RECORD": str(self._record.path)}
+        fork = self._world.fork(self._service, **armed)
+        try:
+            while time.monotonic() < patience:
+                self._begin_tale(visit)
+                try:
+                    code = await asyncio.wait_for(fork.ended(), _TALE_PAUSE_SECONDS)
+                except TimeoutError:
+                    continue
+                assert code == -signal.SIGKILL, f"{self._service} ended with {code} instead of being killed at {fatal}"
+                return True
+            return False
+        finally:
+            await fork.kill()
+            self._take_in(visit, fatal)
+
+    def _begin_tale(self, visit: Visit) -> None:
+        if visit.under_way >= _MOST_TALES:
+            return
+        number = next(self._numbers)
+        story = visit.stories[number % len(visit.stories)]
+        tale = Tale(self._world, f"{self._service} {number}")
+        visit.tellings.append(Telling(tale, story, asyncio.create_task(story.play(tale), name=tale.title)))
+
+    def _take_in(self, visit: Visit, fatal: str) -> None:
+        reached = self._record.news(self._scopes)
+        visit.hits += reached[visit.point]
+        for point in reached.keys() - self._known:
+            self._known.add(point)
+            if self._only.search(point):
+                self._line.append(Visit(point, visit.stories, prelude=fatal))
