@@ -5,6 +5,7 @@ import pytest
 from services.api.settings import ApiSettings
 from services.dispatcher.settings import DispatcherSettings
 from shared.settings import EXIT_MISCONFIGURED, ServiceSettings
+from shared.webhooks import WebhookAddress, WebhookKeys
 
 GIVEN = {
     "NATS_URL": "nats://127.0.0.1:4222",
@@ -62,6 +63,28 @@ def test_everything_that_is_wrong_is_named_at_once(
     said = capsys.readouterr().err
     for name in ("NATS_URL", "WEBHOOK_SECRET", "CURSOR_API_URL"):
         assert f"  {name}: " in said
+
+
+@pytest.mark.parametrize("name", ["WEBHOOK_SECRET", "WEBHOOK_SECRET_PREVIOUS"])
+def test_a_secret_that_is_too_short_is_named_and_not_shown(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, "x" * 31)
+    with pytest.raises(SystemExit):
+        ApiSettings.load()
+    said = capsys.readouterr().err
+    assert f"{name}: must have at least 32 characters" in said
+    assert "x" * 31 not in said
+
+
+def test_the_secret_before_is_taken_beside_the_one_that_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    new, old = WebhookKeys([GIVEN["WEBHOOK_SECRET"]]), WebhookKeys(["an-old-secret-that-is-long-enough"])
+    token = old.token_for("red", "o1", "a1")
+    assert ApiSettings.load().webhook_keys.read_token(token) is None
+    monkeypatch.setenv("WEBHOOK_SECRET_PREVIOUS", "an-old-secret-that-is-long-enough")
+    keys = ApiSettings.load().webhook_keys
+    assert keys.read_token(token) == WebhookAddress("red", "o1", "a1")
+    assert keys.secret_for("a1") == new.secret_for("a1")
 
 
 def test_an_address_is_taken_with_or_without_a_slash_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
