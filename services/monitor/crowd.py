@@ -23,7 +23,7 @@ class Crowd:
         self._every = every
 
     async def keep_counting(self) -> None:
-        """Runs for ever. There is one message in WATCH for each live agent."""
+        """Runs for ever. WATCH has one message for each live agent; of the few that are looked at in a hurry, two."""
         while True:
             try:
                 self.size = await self._count()
