@@ -47,7 +47,13 @@ _SOON: Final = timedelta(minutes=2)
 _TURN_SHARE: Final = 0.05
 _LONGEST_TURN_PAUSE_SECONDS: Final = 60.0
 
-OUTSIDE: Final = (*(ProviderError, LogUnavailableError, PublishUnavailableError, PublishRefusedError, psycopg.Error),)
+OUTSIDE: Final = (
+    ProviderError,
+    LogUnavailableError,
+    PublishUnavailableError,
+    PublishRefusedError,
+    psycopg.Error,
+)
 """What a sweep raises when something that it needs is away."""
 
 

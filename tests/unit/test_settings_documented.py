@@ -17,7 +17,11 @@ from services.notifier.settings import NotifierSettings, SigningSettings
 
 DOCS = Path(__file__).parents[2] / "docs"
 SERVICES: list[type[BaseSettings]] = [
-    *(ApiSettings, DispatcherSettings, MonitorSettings, NotifierSettings, SigningSettings)
+    ApiSettings,
+    DispatcherSettings,
+    MonitorSettings,
+    NotifierSettings,
+    SigningSettings,
 ]
 _ROW = re.compile(r"^\| `([A-Z_]+)` \| (?:[^|]*\| )?([^|]*?) ?\| [^|]*\|$", re.MULTILINE)
 
