@@ -1,36 +1,34 @@
 """Settings from the environment: typed, frozen, checked once at start."""
 
-import re
 import sys
 from datetime import timedelta
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.addresses import is_api_address, is_token
 from shared.domain.retry import RetryPolicy
 
 EXIT_MISCONFIGURED = 2
 
 
-def _is_token(secret: SecretStr) -> SecretStr:
-    if not re.fullmatch(r"[!-9;-~]+", secret.get_secret_value()):
+def _checked_token(secret: SecretStr) -> SecretStr:
+    if not is_token(secret.get_secret_value()):
         raise ValueError("must not hold a space, a colon or a character that is not ASCII")
     return secret
 
 
-def _is_address(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+def _checked_address(value: str) -> str:
+    if not is_api_address(value):
         raise ValueError("must be http(s)://host[:port], without credentials")
     return value.rstrip("/")
 
 
-Token = Annotated[SecretStr, AfterValidator(_is_token)]
+Token = Annotated[SecretStr, AfterValidator(_checked_token)]
 """A secret that goes into a header."""
-Address = Annotated[str, AfterValidator(_is_address)]
+Address = Annotated[str, AfterValidator(_checked_address)]
 """Where an HTTP API is; no slash ends it."""
 
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import math
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from urllib.parse import quote, urljoin, urlsplit
 import httpx
 
 from services.api.errors import ApiError
+from shared.addresses import is_loopback, is_token
 from shared.cursor.refusals import RETRY_AFTER_LIMIT, retry_after
-from shared.cursor.transport import TRANSPORT_ERRORS, checked_address, is_loopback, read_bounded
+from shared.cursor.transport import TRANSPORT_ERRORS, checked_address, read_bounded
 
 _log = logging.getLogger(__name__)
 
@@ -60,8 +60,8 @@ class GitHub:
     """
 
     def __init__(self, token: str, base_url: str, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        if not re.fullmatch(r"[!-~]+", token):
-            raise ValueError("GITHUB_TOKEN is empty or holds a space or a non-ASCII character")
+        if not is_token(token):
+            raise ValueError("GITHUB_TOKEN is empty or holds a space, a colon or a non-ASCII character")
         self._base = checked_address(base_url, "GitHub's")
         self._client = httpx.AsyncClient(
             headers={

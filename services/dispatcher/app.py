@@ -45,8 +45,6 @@ from shared.webhooks import WebhookKeys
 
 _log = logging.getLogger(__name__)
 
-_log = logging.getLogger(__name__)
-
 _COMMAND_WORKERS = 64
 _RECONCILE_WORKERS = 64
 _TIMER_WORKERS = 16

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import json
 import random
-import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
@@ -16,6 +15,7 @@ import httpx
 from httpx_sse import EventSource, ServerSentEvent
 
 from shared import failpoints
+from shared.addresses import is_loopback, is_token
 from shared.cursor.answers import JsonObject, parse_object
 from shared.cursor.errors import ProviderError
 from shared.cursor.refusals import UNKNOWN, refusal
@@ -26,7 +26,6 @@ from shared.cursor.transport import (
     BoundedStream,
     cause,
     checked_address,
-    is_loopback,
     lost,
     read_bounded,
     too_long,
@@ -124,7 +123,7 @@ class CursorHttp:
         rng: random.Random | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        if not re.fullmatch(r"[!-9;-~]+", api_key):
+        if not is_token(api_key):
             raise ValueError("the provider's API key is empty or holds a space, a colon or a non-ASCII character")
         self._observe = observe or (lambda endpoint, status, seconds: None)
         self._limiter = limiter

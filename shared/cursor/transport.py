@@ -1,12 +1,11 @@
 """What lies between a call and its bytes: where they go, how many are taken, what it means when they stop."""
 
 from collections.abc import AsyncIterator
-from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 import httpx
 from httpx_sse import SSEError
 
+from shared.addresses import is_api_address
 from shared.cursor.answers import BAD_RESPONSE, bad_response
 from shared.cursor.errors import ProviderError
 
@@ -82,16 +81,6 @@ class BoundedStream(httpx.AsyncByteStream):
 
 
 def checked_address(base_url: str, whose: str = "the provider's") -> str:
-    parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+    if not is_api_address(base_url):
         raise ValueError(f"{whose} address must be http(s)://host[:port], without credentials")
     return base_url.rstrip("/")
-
-
-def is_loopback(base_url: str) -> bool:
-    """A proxy of the environment is for the world outside, not for a server on this machine."""
-    host = urlsplit(base_url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
