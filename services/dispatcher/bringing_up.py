@@ -10,7 +10,7 @@ from typing import Final
 
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import AgentRequest, AgentSnapshot, Provider
-from shared.cursor.refusals import AGENT_ARCHIVED, AGENT_NOT_FOUND, cannot_continue
+from shared.cursor.refusals import AGENT_ARCHIVED, AGENT_NOT_FOUND, API_KEY_NOT_FOUND, cannot_continue
 from shared.domain.attempts import AGENT_GONE
 from shared.domain.events import Continuation, Failure
 from shared.domain.state import Attempt
@@ -202,7 +202,7 @@ def refused(what: str, error: ProviderError) -> Failure:
     code = _FAILURE_CODES.get(error.code, "CURSOR_API_ERROR")
     if error.billing:
         code = "QUOTA_EXCEEDED"
-    elif error.status == 401:
+    elif error.status == 401 or error.code == API_KEY_NOT_FOUND:
         code = "INVALID_API_KEY"
     message = f"the provider refused {what}: {error.message}"
     return Failure(code=code, message=f"{message}; {_WAYS_OUT[code]}" if code in _WAYS_OUT else message)

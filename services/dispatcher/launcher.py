@@ -22,7 +22,7 @@ from services.dispatcher.slots import SlotPool
 from shared.command_handler import Cause, CommandHandler, Decided
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import AgentRequest, AgentSnapshot, Provider, WebhookTarget
-from shared.cursor.refusals import RATE_LIMIT_EXCEEDED
+from shared.cursor.refusals import RATE_LIMIT_EXCEEDED, is_gone
 from shared.domain.attempts import may_drop_model
 from shared.domain.commands import AnyCommand, DropModel, NoteWaiting, RecordAgent, RejectAttempt, StartAttempt
 from shared.domain.events import Continuation, Failure, OrchestrationStatus
@@ -299,7 +299,7 @@ class Launcher:
             return (await self.provider.get(agent.agent_id, agent.run_id)).status.is_terminal
         except ProviderError as error:
             _log.warning("Could not stop %s yet, it is asked again: %s", agent.agent_id, error)
-            return error.status == 404
+            return is_gone(error)
 
     async def _refused(
         self, ticket: Ticket, wanted: Create | GoOn, certainty: Certainty, failure: Failure

@@ -8,6 +8,7 @@ from services.monitor.old_ends import OldEnds
 from shared.command_handler import Cause, CommandHandler
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import AgentSnapshot, AgentUsage, Provider
+from shared.cursor.refusals import is_gone
 from shared.domain.commands import AnyCommand, ExpireAttempt, ObserveAgent, ReportMissing
 from shared.domain.events import AgentStatus, Source, Usage
 from shared.domain.pricing import estimated_cost
@@ -60,7 +61,7 @@ class Observer:
             snapshot = await self._read(attempt, agent_id)
             is_old = await self.old_ends.may_be(task, attempt, snapshot)
         except ProviderError as error:
-            if error.status == 404 and attempt.phase is Phase.CREATED:
+            if is_gone(error) and attempt.phase is Phase.CREATED:
                 return await self._keep_deadline(ref, await self._report_missing(ref, attempt, error, source))
             # An agent that cannot be read has its deadline all the same; nothing else would ever end it.
             await self._keep_deadline(ref, attempt)
@@ -108,7 +109,7 @@ class Observer:
         try:
             return await self.provider.get(agent_id, attempt.run_id)
         except ProviderError as error:
-            if error.status == 404 and attempt.stop_reason is not None:
+            if is_gone(error) and attempt.stop_reason is not None:
                 return AgentSnapshot(agent_id, AgentStatus.STOPPED, error.code, run_id=attempt.run_id)
             raise
 

@@ -28,6 +28,7 @@ from services.monitor.turns import Turns
 from shared.command_handler import CommandHandler
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import AgentSnapshot, ListedAgent, Provider
+from shared.cursor.refusals import is_gone
 from shared.jetstream.errors import PublishRefusedError, PublishUnavailableError
 from shared.observability.metrics import ORPHANED_AGENTS
 from shared.ports import LogUnavailableError
@@ -186,7 +187,7 @@ class Sweeper:
                 return None
             is_our_work = case is not None and await self._is_our_work(case, snapshot)
         except ProviderError as error:
-            if error.status == 404:
+            if is_gone(error):
                 return None
             raise
         case = await self._case(claimed)

@@ -11,6 +11,7 @@ from shared.cursor import answers
 from shared.cursor.errors import ProviderError
 
 UNKNOWN = "unknown"
+API_KEY_NOT_FOUND = "api_key_not_found"
 AGENT_NOT_FOUND = "agent_not_found"
 RUN_NOT_FOUND = "run_not_found"
 ARTIFACT_NOT_FOUND = "artifact_not_found"
@@ -28,7 +29,7 @@ _MESSAGE_LIMIT = 500
 
 _CODE = re.compile(r"[a-z][a-z0-9_]{1,63}")
 _BY_STATUS = {401: "unauthorized", 410: STREAM_EXPIRED, 429: RATE_LIMIT_EXCEEDED}
-_NOT_FOUND = frozenset({AGENT_NOT_FOUND, RUN_NOT_FOUND, ARTIFACT_NOT_FOUND, "api_key_not_found"})
+_NOT_FOUND = frozenset({AGENT_NOT_FOUND, RUN_NOT_FOUND, ARTIFACT_NOT_FOUND, API_KEY_NOT_FOUND})
 _BILLING_CODES = frozenset({USAGE_LIMIT_EXCEEDED, "plan_required"})
 # The first is said of an account, never of a throttle; the wide one counts where no throttle is meant.
 _BILLING_TEXT = re.compile(r"used all (?:of )?(?:your )?included|usage.based pricing", re.IGNORECASE)
@@ -80,7 +81,15 @@ def cannot_continue(error: ProviderError) -> bool:
     Archived, deleted, expired: whatever it is, a new agent may be made for the work; should something else be
     wrong with the request, the create of that one is refused for the same reason.
     """
+    if error.code == API_KEY_NOT_FOUND:
+        return False
     return error.status in _NO_FOLLOW_UP and error.outcome_known and not error.retryable and not error.billing
+
+
+def is_gone(error: ProviderError) -> bool:
+    """Whether the provider says that there is no such agent, or no such run of it. Not every 404 does: a key that was
+    deleted is not found either, and says nothing of the agents."""
+    return error.status == 404 and error.code in (AGENT_NOT_FOUND, RUN_NOT_FOUND)
 
 
 @contextmanager
@@ -89,7 +98,7 @@ def gone_is_fine() -> Iterator[None]:
     try:
         yield
     except ProviderError as error:
-        if error.status not in (404, 410):
+        if not is_gone(error) and error.status != 410:
             raise
 
 

@@ -33,6 +33,7 @@ from shared.cursor.refusals import (
     RUN_NOT_CANCELLABLE,
     RUN_NOT_FOUND,
     gone_is_fine,
+    is_gone,
     stream_failure,
 )
 from shared.domain.events import AgentStatus
@@ -68,7 +69,7 @@ class CursorV1:
         try:
             agent = await self._agent(request.agent_id)
         except ProviderError as error:
-            if error.status == 404:
+            if is_gone(error):
                 return None
             raise
         _refuse_other_repository(agent, request)

@@ -87,6 +87,7 @@ async def test_a_follow_up_is_sent_once_whatever_happens(version: Version, step:
         (error(409, "agent_busy"), False),
         (error(400, "usage_limit_exceeded"), False),
         (error(401, "unauthorized"), False),
+        (error(404, "api_key_not_found"), False),
         (error(403, "role_forbidden"), False),
         (error(429, "rate_limit_exceeded"), False),
         (error(408, "timeout"), False),
@@ -197,7 +198,12 @@ async def test_what_is_deleted_or_not_there_is_gone(version: Version, step: http
 @BOTH
 @pytest.mark.parametrize(
     ("step", "known"),
-    [(error(403, "role_forbidden"), True), (error(500, "internal_error"), False), (httpx.ReadError("x"), False)],
+    [
+        (error(403, "role_forbidden"), True),
+        (error(404, "api_key_not_found"), True),
+        (error(500, "internal_error"), False),
+        (httpx.ReadError("x"), False),
+    ],
 )
 async def test_a_delete_that_was_not_taken_is_an_error(
     version: Version, step: httpx.Response | Exception, known: bool

@@ -149,6 +149,7 @@ async def test_there_is_no_trace_of_an_agent_that_is_not_found() -> None:
     "steps",
     [
         [error(401, "unauthorized")],
+        [error(404, "api_key_not_found")],
         [answer(v1_agent(repos=[{"url": "https://github.com/acme/gadgets"}]))],
         [answer(v1_agent()), error(404, "run_not_found")],
     ],

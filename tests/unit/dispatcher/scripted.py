@@ -29,6 +29,7 @@ GONE = ProviderError("agent_not_found", "no such agent", status=404)
 ARCHIVED = ProviderError("agent_archived", "Agent is archived", status=409)
 BUSY = ProviderError("agent_busy", "Agent already has an active run", status=409, retryable=True)
 NO_KEY = ProviderError("unauthorized", "Invalid User API Key", status=401)
+KEY_GONE = ProviderError("api_key_not_found", "API key not found", status=404)
 NO_MODEL = ProviderError("invalid_model", "Invalid model: o9", status=400)
 NO_MONEY = ProviderError("usage_limit_exceeded", "Usage-based pricing required", status=400, billing=True)
 

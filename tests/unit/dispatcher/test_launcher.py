@@ -29,6 +29,7 @@ from shared.messages import LOG_LAG, Ticket
 from tests.support.eventually import eventually
 from tests.unit.dispatcher.scripted import (
     GONE,
+    KEY_GONE,
     NO_KEY,
     NO_MONEY,
     THROTTLED,
@@ -198,6 +199,7 @@ async def test_without_a_free_slot_the_ticket_comes_later_and_nothing_has_happen
         (ProviderError("invalid_branch_name", "no such branch", status=400), "INVALID_REPOSITORY"),
         (ProviderError("integration_not_connected", "connect GitHub", status=403), "INVALID_REPOSITORY"),
         (ProviderError("a_new_code_for_it", "no such key", status=401), "INVALID_API_KEY"),
+        (KEY_GONE, "INVALID_API_KEY"),
         (ProviderError("role_forbidden", "not you", status=403), "FORBIDDEN"),
         (ProviderError("service_account_required", "not this key", status=403), "FORBIDDEN"),
         (ProviderError("plan_required", "upgrade", status=403, billing=True), "QUOTA_EXCEEDED"),
@@ -560,7 +562,7 @@ async def test_an_agent_that_comes_up_after_its_attempt_was_given_up_is_stopped(
 
 
 @both
-@pytest.mark.parametrize("answer", [GONE, None])
+@pytest.mark.parametrize("answer", [GONE, KEY_GONE, None])
 async def test_one_that_is_gone_is_told_no_more_and_one_that_does_not_stop_is_left_to_the_sweep(
     version: ApiVersion, answer: ProviderError | None, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -570,7 +572,7 @@ async def test_one_that_is_gone_is_told_no_more_and_one_that_does_not_stop_is_le
         w.provider.stop_error = answer
         await w.launch()
         assert len(w.provider.stops) == (1 if answer is GONE else 12)
-        assert ("left to the sweep" in caplog.text) is (answer is None)
+        assert ("left to the sweep" in caplog.text) is (answer is not GONE)
         assert await w.holders() == []
 
 

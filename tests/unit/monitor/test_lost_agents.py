@@ -8,7 +8,7 @@ from shared.cursor.errors import ProviderError
 from shared.cursor.provider import ApiVersion
 from shared.domain.commands import CancelOrchestration
 from shared.domain.events import AgentMissed, AgentStatus, OrchestrationStatus, TaskStatus
-from tests.unit.dispatcher.scripted import GONE, UNAVAILABLE
+from tests.unit.dispatcher.scripted import GONE, KEY_GONE, UNAVAILABLE
 from tests.unit.monitor.follower import Monitor, monitor
 from tests.unit.monitor.test_receipts import PRESENT
 
@@ -88,3 +88,16 @@ async def test_a_cancel_of_a_missed_agent_does_not_wait_until_it_is_lost() -> No
         await m.w.do(CancelOrchestration())
         assert await m.poll(subject="watch.v0-hurried.a") is None
         assert (await m.w.state()).status is OrchestrationStatus.CANCELLED
+
+
+@pytest.mark.parametrize("version", ["v0", "v1"])
+async def test_a_key_that_is_not_found_says_nothing_of_the_agent(version: ApiVersion) -> None:
+    async with monitor(version) as m:
+        m.provider.gets = [KEY_GONE]
+        for _ in range(4):
+            assert await m.poll() is not None
+            m.w.clock.advance(timedelta(minutes=2.5))
+        assert ((await m.attempt()).is_active, await sightings(m)) == (True, 0)
+        await m.w.do(CancelOrchestration())
+        assert await m.poll(subject="watch.v0-hurried.a") is not None, "it may be at work"
+        assert (await m.w.state()).status is OrchestrationStatus.CANCELLING
