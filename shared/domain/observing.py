@@ -34,7 +34,7 @@ def observe(draft: Draft, command: cmd.ObserveAgent) -> None:
                 source=command.source,
             )
         )
-    if command.status.is_terminal:
+    if command.status.is_terminal or _is_over_all_the_same(draft, attempt, command.status):
         _end_or_await(draft, task, attempt, command)
 
 
@@ -62,6 +62,14 @@ def _is_news(draft: Draft, attempt: Attempt, command: cmd.ObserveAgent) -> bool:
         command.status,
         command.provider_status,
     )
+
+
+def _is_over_all_the_same(draft: Draft, attempt: Attempt, status: AgentStatus) -> bool:
+    """It had finished, and what is said of it since is neither an end nor work. Nothing but its time, once that is
+    over, would ever end it: it counts as what it was."""
+    if attempt.awaited is None or attempt.deadline_at is None or status is AgentStatus.RUNNING:
+        return False
+    return max(attempt.awaited.until, attempt.deadline_at) <= draft.now
 
 
 def report_missing(draft: Draft, command: cmd.ReportMissing) -> None:

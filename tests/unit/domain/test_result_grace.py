@@ -179,6 +179,15 @@ def test_what_says_nothing_of_work_says_nothing_after_the_grace_either(late: Age
     awaiting().when(observe("a", late), at=OVER_AT, patience=A_MINUTE).then_nothing()
 
 
+@pytest.mark.parametrize("late", [AgentStatus.CREATING, AgentStatus.UNKNOWN])
+def test_what_goes_on_saying_nothing_when_its_time_is_over_has_finished(late: AgentStatus) -> None:
+    """Else it would hold its slot for ever: neither a stop nor the deadline is for what has finished."""
+    before = awaiting()
+    before.when(observe("a", late), at=after(59), patience=A_MINUTE).then_nothing()
+    then = before.when(observe("a", late), at=after(999), patience=A_MINUTE).then(task_completed("a"), queued("b"))
+    assert then.attempt("a").status is FINISHED
+
+
 @pytest.mark.parametrize("late", [AgentStatus.STOPPED, AgentStatus.EXPIRED, AgentStatus.FAILED])
 def test_an_agent_that_finished_has_finished_whatever_is_said_of_it_later(late: AgentStatus) -> None:
     then = awaiting().when(observe("a", late), at=after(9.1), patience=A_MINUTE).then(task_completed("a"), queued("b"))
