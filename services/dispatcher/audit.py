@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from services.dispatcher.slots import SlotPool
-from shared.command_handler import CommandHandler
+from shared.command_handler import CommandHandler, HistoryError
 from shared.domain.state import Orchestration
-from shared.jetstream.errors import PublishUnavailableError
+from shared.jetstream.errors import PublishRefusedError, PublishUnavailableError, UnreadableCommitError
 from shared.messages import Ticket
 from shared.ports import LogUnavailableError
 
@@ -32,18 +32,27 @@ class SlotAudit:
             await asyncio.sleep(every_seconds)
             try:
                 await self.look_through()
-            except (LogUnavailableError, PublishUnavailableError) as exc:
+            except (LogUnavailableError, PublishUnavailableError, PublishRefusedError) as exc:
                 _log.warning("The slots could not be looked through, trying again later: %s", exc)
 
     async def look_through(self) -> None:
-        """Give back every slot whose attempt has ended or never was; see to it that the others have what they need."""
+        """Give back every slot whose attempt has ended or never was; see to it that the others have what they need.
+
+        One whose history cannot be read is passed over: while a release replaces another, it is for the newer one.
+        """
         for ticket in self.slots.holders():
-            state = (await self.handler.load(ticket.team, ticket.orchestration_id)).state
-            if state is not None and _is_active(state, ticket):
-                await self.follow(state, ticket.attempt_id)
-            else:
-                _log.warning("Gave back a slot of attempt %s, which has ended", ticket.attempt_id)
-                await self.slots.release(ticket)
+            try:
+                await self._look_at(ticket)
+            except (UnreadableCommitError, HistoryError) as exc:
+                _log.error("Cannot tell whether attempt %s needs its slot: %s", ticket.attempt_id, exc)
+
+    async def _look_at(self, ticket: Ticket) -> None:
+        state = (await self.handler.load(ticket.team, ticket.orchestration_id)).state
+        if state is not None and _is_active(state, ticket):
+            await self.follow(state, ticket.attempt_id)
+        else:
+            _log.warning("Gave back a slot of attempt %s, which has ended", ticket.attempt_id)
+            await self.slots.release(ticket)
 
 
 def _is_active(state: Orchestration, ticket: Ticket) -> bool:

@@ -4,20 +4,25 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 from services.monitor.observer import Observer
 from services.monitor.ownership import Ownership
-from shared.command_handler import CommandHandler
+from shared.command_handler import CommandHandler, HistoryError
 from shared.cursor.errors import ProviderError
 from shared.domain.plan import plan
 from shared.domain.state import Attempt, Orchestration
 from shared.following import Followed, Following
+from shared.jetstream.errors import UnreadableCommitError
 from shared.messages import Watched
 from shared.observability.logging import log_context
 from shared.ports import Clock
 from shared.sweeping import Settled, SettledAction
 
 _log = logging.getLogger(__name__)
+
+UNREADABLE: Final = (UnreadableCommitError, HistoryError)
+"""What reading one orchestration raises where its history is of a newer release, or broken; it must hide no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,11 @@ class QuietAttempts:
         """
         settled = []
         for owner, orchestration_id in await self.ownership.live(team):
-            state = (await self.handler.load(owner, orchestration_id)).state
+            try:
+                state = (await self.handler.load(owner, orchestration_id)).state
+            except UNREADABLE as exc:
+                _log.error("Cannot tell whether %s has attempts without news: %s", orchestration_id, exc)
+                continue
             if state is None:
                 continue
             for attempt in self._quiet(state):

@@ -23,7 +23,7 @@ import psycopg
 from services.monitor.census import Census
 from services.monitor.orphans import Case, case_of, is_at_work
 from services.monitor.ownership import Claim, Ownership
-from services.monitor.quiet import QuietAttempts
+from services.monitor.quiet import UNREADABLE, QuietAttempts
 from services.monitor.turns import Turns
 from shared.command_handler import CommandHandler
 from shared.cursor.errors import ProviderError
@@ -165,6 +165,10 @@ class Sweeper:
                 if in_a_row >= _MOST_UNREAD:
                     raise
                 _log.warning("Could not look at %s: %s", one.agent.agent_id, error)
+                continue
+            except UNREADABLE as exc:
+                unread += 1
+                _log.error("Cannot tell whether %s has an attempt: %s", one.agent.agent_id, exc)
                 continue
             in_a_row = 0
             if suspect is not None:

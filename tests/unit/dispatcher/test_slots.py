@@ -12,10 +12,11 @@ from prometheus_client import REGISTRY
 
 from services.dispatcher.audit import SlotAudit
 from services.dispatcher.slots import SlotPool
-from shared.command_handler import CommandHandler
+from shared.command_handler import CommandHandler, HistoryError
 from shared.domain.events import Level
 from shared.domain.state import Orchestration
-from shared.jetstream.errors import PublishUnavailableError
+from shared.envelope import Stored
+from shared.jetstream.errors import PublishRefusedError, PublishUnavailableError, UnreadableCommitError
 from shared.jetstream.kv import KvView
 from shared.memory import ManualClock, MemoryEventLog, MemoryKeyValue, SequentialIds
 from shared.messages import Ticket
@@ -264,6 +265,8 @@ async def test_the_audit_goes_on_when_log_or_bucket_do_not_answer() -> None:
             self.tries += 1
             if self.tries == 1:
                 raise PublishUnavailableError("away")
+            if self.tries == 2:
+                raise PublishRefusedError("no room")
             return await super().delete(key, revision=revision)
 
     bucket = Unsteady()
@@ -284,3 +287,22 @@ async def test_what_is_no_ticket_in_the_bucket_does_not_stop_the_audit() -> None
     async with pool(bucket, 2) as slots:
         await SlotAudit(handler, slots, nothing).look_through()
         assert slots.in_use == 1
+
+
+@pytest.mark.parametrize("error", [UnreadableCommitError(7, "evt", "unknown"), HistoryError("a gap")])
+async def test_an_orchestration_that_cannot_be_read_keeps_its_slot_and_the_audit_goes_on(error: Exception) -> None:
+    """As while a newer release writes what this one does not know."""
+
+    class OfANewerRelease(MemoryEventLog):
+        async def read(self, team: str, aggregate: str, *, after: int = 0) -> list[Stored]:
+            if aggregate == "newer":
+                raise error
+            return await super().read(team, aggregate, after=after)
+
+    bucket = MemoryKeyValue()
+    await bucket.create("slot-1", Ticket(TEAM, "newer", "at-work").encode())
+    await bucket.create("slot-2", ticket("gone").encode())
+    handler = CommandHandler(OfANewerRelease(), ManualClock(START), SequentialIds())
+    async with pool(bucket, 2) as slots:
+        await SlotAudit(handler, slots, nothing).look_through()
+        assert [held.attempt_id for held in slots.holders()] == ["at-work"]

@@ -41,6 +41,7 @@ class RowsOfTheLog:
     hidden: bool = False
     error: Exception | None = None
     more: list[Claim] = field(default_factory=list)
+    also_live: list[tuple[str, str]] = field(default_factory=list)
 
     async def of(self, agent_ids: Sequence[str], branches: Sequence[str]) -> list[Claim]:
         found = []
@@ -55,7 +56,7 @@ class RowsOfTheLog:
     async def live(self, team: str | None) -> list[tuple[str, str]]:
         if self.error is not None:
             raise self.error
-        return [] if self.hidden or team not in (None, TEAM) else [(TEAM, ORCHESTRATION)]
+        return [] if self.hidden or team not in (None, TEAM) else [*self.also_live, (TEAM, ORCHESTRATION)]
 
     async def _rows(self) -> list[dict[str, Any]]:
         if self.error is not None:

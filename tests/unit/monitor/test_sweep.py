@@ -11,6 +11,7 @@ import pytest
 
 from services.monitor.ownership import Claim
 from services.monitor.turns import Turns
+from shared.command_handler import HistoryError
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import ApiVersion
 from shared.domain.commands import (
@@ -26,7 +27,8 @@ from shared.domain.commands import (
 )
 from shared.domain.events import AgentStatus, OrchestrationStatus, TaskStatus
 from shared.domain.state import Attempt
-from shared.jetstream.errors import PublishUnavailableError
+from shared.envelope import Stored
+from shared.jetstream.errors import PublishUnavailableError, UnreadableCommitError
 from shared.memory import MemoryKeyValue
 from tests.unit.dispatcher.scripted import GONE, THROTTLED, UNAVAILABLE
 from tests.unit.dispatcher.world import ORCHESTRATION, START, TEAM
@@ -598,6 +600,29 @@ async def test_a_provider_that_answers_nothing_any_more_ends_the_sweep() -> None
         with pytest.raises(ProviderError):
             await s.sweep()
         assert len(s.provider.reads) == 3
+
+
+@pytest.mark.parametrize("error", [UnreadableCommitError(7, "evt", "unknown"), HistoryError("a gap")])
+async def test_an_orchestration_whose_history_cannot_be_read_hides_no_other(error: Exception) -> None:
+    """As while a newer release writes what this one does not know."""
+    async with sweeping() as s:
+        await s.give_up()
+        s.rows.more = [Claim(TEAM, "newer", "bc-newer", None)]
+        s.rows.also_live = [(TEAM, "newer")]
+        s.show_late()
+        s.show("bc-newer")
+        s.takes_effect()
+        read = s.w.log.read
+
+        async def read_some(team: str, aggregate: str, *, after: int = 0) -> list[Stored]:
+            if aggregate == "newer":
+                raise error
+            return await read(team, aggregate, after=after)
+
+        s.w.log.read = read_some  # type: ignore[method-assign]
+        report = await s.sweep()
+        assert [(orphan.agent_id, orphan.action) for orphan in report.orphans] == [(OURS, "stopped")]
+        assert (report.unread, report.is_done) == (1, False)
 
 
 @both
