@@ -28,6 +28,7 @@ from shared.jetstream.consumer import Later, Poison
 from shared.messages import LOG_LAG, Ticket
 from tests.support.eventually import eventually
 from tests.unit.dispatcher.scripted import (
+    FAILED,
     GONE,
     KEY_GONE,
     NO_KEY,
@@ -552,8 +553,7 @@ async def test_an_agent_that_comes_up_after_its_attempt_was_given_up_is_stopped(
             w.provider.before_create = [partial(taken_over_unwanted, w)]
         else:
             w.provider.before_create = [partial(taken_over, w)]
-        failed = ProviderError("internal_error", "", status=500, retryable=True, outcome_known=False)
-        w.provider.on_stop = [failed, None, failed, partial(stopped, w)]
+        w.provider.on_stop = [FAILED, None, FAILED, partial(stopped, w)]
         await w.launch()
         [agent_id] = w.provider.agents
         assert [told for told, _ in w.provider.stops] == [agent_id] * 4, "it is believed when it is seen"

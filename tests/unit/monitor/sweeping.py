@@ -15,7 +15,7 @@ from services.monitor.quiet import QuietAttempts
 from services.monitor.sweep import Sweeper
 from shared.command_handler import CommandHandler
 from shared.cursor.provider import ApiVersion, Message
-from shared.domain.commands import ObserveAgent, RejectAttempt, StartAttempt
+from shared.domain.commands import FollowUp, ObserveAgent, RejectAttempt, StartAttempt
 from shared.domain.events import AgentStatus, Failure
 from shared.domain.prompt import follow_up_mark
 from shared.domain.state import Attempt
@@ -24,7 +24,7 @@ from shared.memory import MemoryEventLog
 from shared.sweeping import SweepReport
 from tests.unit.dispatcher.publisher import OnePerSubject
 from tests.unit.dispatcher.scripted import ScriptedProvider, snapshot
-from tests.unit.dispatcher.world import ORCHESTRATION, START, TEAM, World, make_task, world
+from tests.unit.dispatcher.world import ORCHESTRATION, TEAM, World, make_task, world
 from tests.unit.monitor.follower import GRACE
 
 OURS = "bc-ours"
@@ -127,6 +127,24 @@ class Sweeping:
         await self.w.do(RejectAttempt(attempt_id=attempt.attempt_id, failure=LOST))
         return await self.w.attempt()
 
+    async def give_up_follow_up(self) -> Attempt:
+        """The newest attempt, which was to go on with the agent of the first and ended without our knowing of a run."""
+        await self.w.launch()
+        first = await self.end()
+        await self.w.do(FollowUp(attempt_id=first.attempt_id, prompt="More."))
+        self.w.clock.advance(timedelta(minutes=30))
+        second = await self.w.attempt()
+        await self.w.do(
+            StartAttempt(
+                attempt_id=second.attempt_id,
+                agent_id=first.agent_id or "",
+                api_version=self.provider.version,
+                branch_name=first.branch_name or "",
+            )
+        )
+        await self.w.do(RejectAttempt(attempt_id=second.attempt_id, failure=LOST))
+        return await self.w.attempt()
+
     async def end(self, status: AgentStatus = AgentStatus.FINISHED) -> Attempt:
         """The agent of the attempt is seen to have ended."""
         attempt = await self.w.attempt()
@@ -193,6 +211,3 @@ async def sweeping(version: ApiVersion = "v1", **task: Any) -> AsyncIterator[Swe
 
 def mark_of(attempt: Attempt) -> str:
     return f"Go on.\n\n{follow_up_mark(attempt)}"
-
-
-__all__ = ["START", "Sweeping", "mark_of", "sweeping"]

@@ -9,7 +9,7 @@ from shared.domain.commands import CancelOrchestration
 from shared.domain.events import AgentStatus, OrchestrationStatus, TaskStatus
 from shared.jetstream.consumer import Later, Poison
 from shared.messages import LOG_LAG, Watched
-from tests.unit.dispatcher.scripted import GONE, THROTTLED, UNAVAILABLE
+from tests.unit.dispatcher.scripted import FAILED, GONE, THROTTLED, UNAVAILABLE
 from tests.unit.dispatcher.world import ORCHESTRATION, START, TEAM, delivery
 from tests.unit.monitor.follower import monitor
 
@@ -95,7 +95,7 @@ async def test_a_stop_that_fails_is_repeated_as_soon_as_one_that_does_not() -> N
     async with monitor("v0") as m:
         m.show(AgentStatus.RUNNING)
         await m.w.do(CancelOrchestration())
-        for error in (ProviderError("internal_error", "", status=500, retryable=True, outcome_known=False), THROTTLED):
+        for error in (FAILED, THROTTLED):
             m.provider.stop_error = error
             pause = await m.poll(subject=HURRIED)
             assert pause is not None

@@ -10,9 +10,7 @@ from shared.cursor.errors import ProviderError
 from shared.cursor.provider import AgentRequest, AgentSnapshot, ApiVersion, Message
 from shared.domain.events import AgentStatus
 from shared.memory import ManualClock
-from tests.unit.dispatcher.scripted import BUSY, GONE, UNANSWERED, UNAVAILABLE, ScriptedProvider, snapshot
-
-FAILED = ProviderError("internal_error", "", status=500, retryable=True, outcome_known=False)
+from tests.unit.dispatcher.scripted import BUSY, FAILED, GONE, UNANSWERED, UNAVAILABLE, ScriptedProvider, snapshot
 
 
 @dataclass
