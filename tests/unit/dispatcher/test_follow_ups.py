@@ -11,7 +11,6 @@ from shared.cursor.provider import ApiVersion
 from shared.domain.commands import (
     CancelOrchestration,
     FollowUp,
-    ObserveAgent,
     PauseOrchestration,
     ResumeOrchestration,
     Tick,
@@ -46,16 +45,7 @@ async def end(w: World, status: AgentStatus) -> Attempt:
     attempt = await w.attempt()
     assert attempt.agent_id is not None
     w.provider.agents[attempt.agent_id] = snapshot(attempt.agent_id, status, run_id=attempt.run_id)
-    await w.do(
-        ObserveAgent(
-            attempt_id=attempt.attempt_id,
-            agent_id=attempt.agent_id,
-            status=status,
-            provider_status=status.value,
-            source="poll",
-            run_id=attempt.run_id,
-        )
-    )
+    await w.observe(status)
     await w.slots.release(Ticket("team-1", "orc-1", attempt.attempt_id))
     return await w.attempt()
 

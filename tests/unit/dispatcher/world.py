@@ -11,8 +11,8 @@ from services.dispatcher.launcher import Launcher
 from services.dispatcher.slots import SlotPool
 from shared.command_handler import Cause, CommandHandler, Decided
 from shared.cursor.provider import ApiVersion, WebhookTarget
-from shared.domain.commands import AnyCommand, CreateOrchestration, ExpireAttempt
-from shared.domain.events import AgentCreated, OrchestrationEvent, OrchestrationSpec, TaskSpec
+from shared.domain.commands import AnyCommand, CreateOrchestration, ExpireAttempt, ObserveAgent
+from shared.domain.events import AgentCreated, AgentStatus, OrchestrationEvent, OrchestrationSpec, TaskSpec
 from shared.domain.state import Attempt, Orchestration, Task
 from shared.envelope import Commit, Stored
 from shared.jetstream.consumer import Delivery
@@ -143,6 +143,20 @@ class World:
         command_id = self.ids.new()
         handler = CommandHandler(self.log, self.clock, self.ids)  # somebody else's
         return await handler.handle(TEAM, ORCHESTRATION, command, Cause(command_id, command_id, "test"))
+
+    async def observe(self, status: AgentStatus, name: str = "a") -> None:
+        """The agent of the task's newest attempt is seen in this state, with nothing to show."""
+        attempt = await self.attempt(name)
+        await self.do(
+            ObserveAgent(
+                attempt_id=attempt.attempt_id,
+                agent_id=attempt.agent_id or "",
+                status=status,
+                provider_status=status.value,
+                source="poll",
+                run_id=attempt.run_id,
+            )
+        )
 
     async def expire(self) -> None:
         await self.do(ExpireAttempt(attempt_id=(await self.attempt()).attempt_id))

@@ -15,7 +15,7 @@ from services.monitor.quiet import QuietAttempts
 from services.monitor.sweep import Sweeper
 from shared.command_handler import CommandHandler
 from shared.cursor.provider import ApiVersion, Message
-from shared.domain.commands import FollowUp, ObserveAgent, RejectAttempt, StartAttempt
+from shared.domain.commands import FollowUp, RejectAttempt, StartAttempt
 from shared.domain.events import AgentStatus, Failure
 from shared.domain.prompt import follow_up_mark
 from shared.domain.state import Attempt
@@ -147,16 +147,7 @@ class Sweeping:
 
     async def end(self, status: AgentStatus = AgentStatus.FINISHED) -> Attempt:
         """The agent of the attempt is seen to have ended."""
-        attempt = await self.w.attempt()
-        await self.w.do(
-            ObserveAgent(
-                attempt_id=attempt.attempt_id,
-                agent_id=attempt.agent_id or "",
-                status=status,
-                provider_status=status.value,
-                source="poll",
-            )
-        )
+        await self.w.observe(status)
         return await self.w.attempt()
 
     def show(

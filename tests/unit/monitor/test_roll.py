@@ -15,7 +15,7 @@ from services.monitor.roll import Roll
 from services.monitor.watch import Watch
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import AgentPage, AgentSnapshot, ApiVersion
-from shared.domain.commands import CancelOrchestration, ObserveAgent
+from shared.domain.commands import CancelOrchestration
 from shared.domain.events import AgentStatus, TaskStatus
 from shared.jetstream.consumer import Later
 from shared.messages import Watched
@@ -34,21 +34,9 @@ async def crowded(agents: int = RARELY, version: ApiVersion = "v0", **task: Any)
         m.watch = Watch(
             m.observer, m.streams, m.w.clock, POLICY, lambda: agents, Roll(m.provider, m.w.clock), random.Random(1)
         )
-        await see(m, AgentStatus.RUNNING)
+        await m.w.observe(AgentStatus.RUNNING)
         m.show_all(AgentStatus.RUNNING)
         yield m
-
-
-async def see(m: Monitor, status: AgentStatus) -> None:
-    attempt = await m.attempt()
-    command = ObserveAgent(
-        attempt_id=attempt.attempt_id,
-        agent_id=attempt.agent_id or "",
-        status=status,
-        provider_status=status.value,
-        source="poll",
-    )
-    await m.w.do(command)
 
 
 async def test_a_few_agents_are_looked_at_each() -> None:
@@ -152,7 +140,7 @@ async def test_one_of_which_something_is_expected_is_looked_at_whatever_the_list
         await m.poll()
         assert len(m.provider.reads) == 3, "it was missed"
     async with crowded() as m:
-        await see(m, AgentStatus.UNKNOWN)
+        await m.w.observe(AgentStatus.UNKNOWN)
         await m.poll()
         assert len(m.provider.reads) == 1, "nobody knows what it does"
     async with crowded() as m:
