@@ -21,6 +21,9 @@ _MOST_FROM_WEBSOCKET: Final = 4096
 """Bytes of one message of a client; nothing of ours takes any."""
 _CLIENT_STANDS_STILL_MS: Final = 20_000
 _UNSENT_BYTES: Final = 128 * 1024
+_KEEP_ALIVE_SECONDS: Final = 75
+"""Longer than proxies and clients keep a connection that is not used, 60 s as a rule: closed here at the moment at
+which they use it again, it would lose them a request, and nobody could tell whether that had been carried out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,7 @@ async def http_server(app: Any, host: str, port: int, *, stop_seconds: float = 2
         lifespan="off",
         http=BoundedProtocol,
         timeout_graceful_shutdown=max(1, int(stop_seconds)),
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         ws="websockets-sansio",  # keeps no task of its own for a connection
         ws_max_size=_MOST_FROM_WEBSOCKET,
         ws_per_message_deflate=False,  # its windows would cost more memory than all the rest of a connection

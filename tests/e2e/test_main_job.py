@@ -29,6 +29,7 @@ async def test_v1_runs_every_kind_of_orchestration_to_its_end_with_one_agent_an_
         await _a_failed_agent_is_retried(system)
         await _fail_fast_ends_failed_with_its_reason(system)
         await _continue_ends_partial_completed(system)
+        await _a_client_that_follows_the_stream_sees_every_change_and_resumes_where_it_was(system)
         stats = await system.simulator()
         assert stats["create_conflicts"] == 0
         assert stats["running"] == 0
@@ -44,6 +45,7 @@ async def test_v0_learns_of_every_end_by_signed_webhooks() -> None:
         assert stats["webhooks"]["delivered"] == stats["creates"] == 5
 
 
+@pytest.mark.long
 async def test_without_its_webhooks_v0_ends_the_same_by_polling() -> None:
     async with running_system(CURSOR_API_VERSION="v0", APP_URL="http://127.0.0.1:9") as system:
         await _three_tasks_complete(system, None)
@@ -93,19 +95,18 @@ async def _continue_ends_partial_completed(system: RunningSystem) -> None:
     assert ended["orchestration"]["summary"] == "1/2 tasks completed"
 
 
-async def test_a_client_that_follows_the_stream_sees_every_change_and_resumes_where_it_was() -> None:
-    async with running_system() as system:
-        orchestration_id = await system.create(THREE)
-        await system.api.post(f"/api/orchestrations/{orchestration_id}/activate")
-        first = await _read_stream(system, orchestration_id, None, stop_after=4)
-        rest = await _read_stream(system, orchestration_id, first[-1][0])
-        assert first[0][1]["type"] == "status"
-        assert rest[-1][1]["type"] == "orchestration_completed"
-        sequences = [sequence for sequence, _ in first + rest]
-        assert sequences == sorted(set(sequences))
-        history = await system.api.get(f"/api/orchestrations/{orchestration_id}/events")
-        committed = sorted({event["sequence"] for event in history.json()["items"]})
-        assert sequences == [sequence for sequence in committed if sequence >= sequences[0]]
+async def _a_client_that_follows_the_stream_sees_every_change_and_resumes_where_it_was(system: RunningSystem) -> None:
+    orchestration_id = await system.create(THREE)
+    await system.api.post(f"/api/orchestrations/{orchestration_id}/activate")
+    first = await _read_stream(system, orchestration_id, None, stop_after=4)
+    rest = await _read_stream(system, orchestration_id, first[-1][0])
+    assert first[0][1]["type"] == "status"
+    assert rest[-1][1]["type"] == "orchestration_completed"
+    sequences = [sequence for sequence, _ in first + rest]
+    assert sequences == sorted(set(sequences))
+    history = await system.api.get(f"/api/orchestrations/{orchestration_id}/events")
+    committed = sorted({event["sequence"] for event in history.json()["items"]})
+    assert sequences == [sequence for sequence in committed if sequence >= sequences[0]]
 
 
 async def _read_stream(

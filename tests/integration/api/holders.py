@@ -23,5 +23,5 @@ async def make_key(api: Running, team: str = "default", permissions: Sequence[st
 async def holding(api: Running, key: str) -> AsyncIterator[httpx.AsyncClient]:
     """A client that shows this key."""
     headers = {"X-API-Key": key}
-    async with httpx.AsyncClient(base_url=api.url, headers=headers, timeout=30, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=api.url, headers=headers, timeout=60, trust_env=False) as client:
         yield client

@@ -51,7 +51,7 @@ class Seen:
 async def follow_sse(url: str, orchestration_id: str, seen: Seen) -> None:
     """Until the orchestration has ended, connecting again whenever that is needed."""
     headers = {"X-API-Key": KEY}
-    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=15, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60, trust_env=False) as http:
         while not seen.ended():
             try:
                 resume = {"Last-Event-ID": str(seen.after)}
@@ -97,6 +97,6 @@ async def websocket(
     """An open WebSocket; `options` are those of the client library."""
     address = f"{url.replace('http', 'ws', 1)}/ws/orchestrations/{orchestration_id}{query}"
     headers = {"X-API-Key": key} if key else {}
-    given = {"additional_headers": headers, "proxy": None, "open_timeout": 15, "close_timeout": 5, "max_size": None}
+    given = {"additional_headers": headers, "proxy": None, "open_timeout": 60, "close_timeout": 5, "max_size": None}
     async with connect(address, **(given | options)) as connection:
         yield connection

@@ -18,7 +18,7 @@ from shared.command_message import CommandMessage, Reply
 from shared.domain.commands import AnyCommand
 from shared.domain.errors import Refusal
 from shared.jetstream.bootstrap import bootstrap
-from shared.jetstream.connection import connect
+from shared.jetstream.connection import close, connect
 from shared.jetstream.event_log import JetStreamEventLog
 from shared.jetstream.topology import COMMANDS, DISPATCHER_COMMANDS, TopologySettings
 from shared.observability.health import Readiness, http_server
@@ -112,7 +112,7 @@ async def prepare(nats_url: str, database_url: str) -> None:
     """Streams and tables, as a deployment makes them first."""
     nc = await connect(nats_url, "bootstrap")
     await bootstrap(nc, TopologySettings(events_max_bytes=64 * 1024**2))
-    await nc.close()
+    await close(nc)
     await asyncio.to_thread(migrate, database_url)
 
 
@@ -126,7 +126,7 @@ async def running_api(
     settings = settings_for(nats_url, database_url, **changes)
     async with AsyncExitStack() as stack:
         nc = await connect(nats_url, "api")
-        stack.push_async_callback(nc.close)
+        stack.push_async_callback(close, nc)
         runtime = Runtime(nc=nc, readiness=Readiness(), stop=asyncio.Event())
         parts = await stack.enter_async_context(open_parts(settings, runtime))
         port = await stack.enter_async_context(http_server(make_app(parts), "127.0.0.1", 0, stop_seconds=5))

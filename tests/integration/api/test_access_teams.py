@@ -32,7 +32,8 @@ class Work:
 
     def address(self, access: Access) -> str:
         """The route with these ids. A KeyError means a new kind of id: make one of it in `work_of`."""
-        return re.sub(r"\{(\w+)\}", lambda match: self.ids[match[1]], access.path)
+        path = re.sub(r"\{(\w+)\}", lambda match: self.ids[match[1]], access.path)
+        return f"{path}?path=report.md" if path.endswith("/artifacts/link") else path
 
 
 NOTHING = Work(

@@ -37,7 +37,7 @@ async def post(
 ) -> httpx.Response:
     """As the provider does: with no key of ours."""
     sent = {"X-Webhook-Signature": signature(body)} if headers is None else headers
-    async with httpx.AsyncClient(base_url=api.url, trust_env=False, verify=False) as provider:
+    async with httpx.AsyncClient(base_url=api.url, trust_env=False, verify=False, timeout=60) as provider:
         token = keys.token_for("default", "o1", attempt)
         return await provider.post(PATH, params={"attempt": token}, content=body, headers=sent)
 
@@ -102,7 +102,7 @@ async def test_everything_unsigned_gets_the_same_answer_and_is_not_stored(api: R
         answers.append(response.json()["error"])
     answers.append((await post(api, attempt="a2")).json()["error"])
     answers.append((await post(api, keys=WebhookKeys(["another-secret-that-is-long-enough-too"]))).json()["error"])
-    async with httpx.AsyncClient(base_url=api.url, trust_env=False, verify=False) as stranger:
+    async with httpx.AsyncClient(base_url=api.url, trust_env=False, verify=False, timeout=60) as stranger:
         for query in ("", "?attempt=", "?attempt=nonsense"):
             response = await stranger.post(PATH + query, content=BODY, headers={"X-Webhook-Signature": good})
             assert response.status_code == 401
@@ -122,7 +122,7 @@ async def test_who_sends_what_is_refused_waits_and_the_provider_does_not(
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "127.0.0.1")
     stranger, provider = {"X-Forwarded-For": "198.51.100.7"}, {"X-Forwarded-For": "203.0.113.9"}
     keys = KEYS if known else WebhookKeys(["another-secret-that-is-long-enough-too"])
-    async with running_api(nats_url, database_url, webhooks_per_minute=60, webhook_burst=5) as api:
+    async with running_api(nats_url, database_url, webhooks_per_minute=1, webhook_burst=5) as api:
         before = counted("limited")
         sent = [
             post(api, headers={"X-Webhook-Signature": "sha256=0", **EVENT, **stranger}, keys=keys) for _ in range(8)
@@ -130,7 +130,7 @@ async def test_who_sends_what_is_refused_waits_and_the_provider_does_not(
         answers = [await answer for answer in sent]
         assert [answer.status_code for answer in answers] == [401] * 5 + [429] * 3
         assert answers[-1].json()["error"]["code"] == "RATE_LIMIT_EXCEEDED"
-        assert int(answers[-1].headers["Retry-After"]) == 1
+        assert 1 <= int(answers[-1].headers["Retry-After"]) <= 60
         assert counted("limited") - before == 3
         signed = {"X-Webhook-Signature": signature(BODY)}
         assert (await post(api, headers={**signed, **provider})).status_code == 202
