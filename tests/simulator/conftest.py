@@ -20,3 +20,11 @@ def shared_url() -> Iterator[str]:
 async def shared_client(shared_url: str) -> AsyncIterator[httpx.AsyncClient]:
     async with client_of(shared_url, "secret") as client:
         yield client
+
+
+@pytest.fixture
+async def client(shared_client: httpx.AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
+    """Of the shared simulator with no agents in it, and with no faults on afterwards."""
+    await shared_client.post("/_sim/reset")
+    yield shared_client
+    await shared_client.delete("/_sim/faults")

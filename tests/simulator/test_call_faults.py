@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from tests.simulator.serving import (
+    BY,
     FOREVER,
-    client_of,
     create_v0,
     create_v1,
     faults,
@@ -108,19 +108,10 @@ CHANGES = {
     "v1 archive": Change("archive", _at_work_v1, lambda c, it: c.post(_v1(it, "/archive")), _archived),
 }
 ALL = pytest.mark.parametrize("change", CHANGES.values(), ids=list(CHANGES))
-BOTH_WAYS = pytest.mark.parametrize("by_marker", [False, True], ids=["by switch", "by marker"])
-
-
-@pytest.fixture
-async def client(shared_url: str) -> Any:
-    """Of the simulator that the tests here share, with nothing in it."""
-    async with client_of(shared_url, "secret") as client:
-        yield client
-        await client.delete("/_sim/faults")
 
 
 @ALL
-@BOTH_WAYS
+@BY
 async def test_a_connection_is_reset_before_or_after_the_call_took_effect(
     client: Client, change: Change, by_marker: bool
 ) -> None:
@@ -132,7 +123,7 @@ async def test_a_connection_is_reset_before_or_after_the_call_took_effect(
 
 
 @ALL
-@BOTH_WAYS
+@BY
 async def test_a_call_is_answered_500_before_or_after_it_took_effect(
     client: Client, change: Change, by_marker: bool
 ) -> None:
@@ -143,7 +134,7 @@ async def test_a_call_is_answered_500_before_or_after_it_took_effect(
 
 
 @ALL
-@BOTH_WAYS
+@BY
 async def test_a_call_that_is_cut_short_hangs_or_is_slow_has_taken_effect(
     client: Client, change: Change, by_marker: bool
 ) -> None:

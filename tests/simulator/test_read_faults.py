@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -10,7 +9,6 @@ import pytest
 from tests.simulator.serving import (
     BY,
     FOREVER,
-    client_of,
     create_v0,
     create_v1,
     faults,
@@ -19,14 +17,6 @@ from tests.simulator.serving import (
     run_path,
     struck,
 )
-
-
-@pytest.fixture
-async def client(shared_url: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(shared_url, "secret") as client:
-        await client.post("/_sim/reset")
-        yield client
-        await client.delete("/_sim/faults")
 
 
 async def _paths(client: httpx.AsyncClient, fault: str, by_marker: bool, value: str = "") -> list[str]:

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import httpx
+import pytest
 
 from deploy.local.simulator import SimulatorSettings
 from deploy.local.simulator.agents import NewAgent, Repository
@@ -108,13 +109,14 @@ async def test_a_create_that_waits_through_a_reset_leaves_the_counts_alone() -> 
         assert (counted["creates"], counted["running"], counted["max_running"]) == (1, 0, 1)
 
 
-async def test_agents_at_work_cost_timers_and_no_tasks() -> None:
+@pytest.mark.parametrize("agents", [1_000, pytest.param(10_000, marks=pytest.mark.long)])
+async def test_agents_at_work_cost_timers_and_no_tasks(agents: int) -> None:
     simulator = Simulator(SimulatorSettings(duration_seconds=0.2, create_seconds=0), LoopClock())
     tasks = len(asyncio.all_tasks())
-    for number in range(10_000):
+    for number in range(agents):
         new = NewAgent(f"Task {number}", (Repository(REPOSITORY),))
         simulator.store.create(new, simulator.store.subject(new.prompt, new.repositories))
-    assert simulator.stats.running == 10_000
+    assert simulator.stats.running == agents
     assert len(asyncio.all_tasks()) == tasks
     await eventually(lambda: simulator.stats.running == 0)
     assert len(asyncio.all_tasks()) == tasks

@@ -11,7 +11,6 @@ from tests.simulator.hand_clock import HandClock
 from tests.simulator.serving import (
     BY,
     FOREVER,
-    client_of,
     create_v1,
     faults,
     in_process,
@@ -22,14 +21,6 @@ from tests.simulator.serving import (
     run_path,
     struck,
 )
-
-
-@pytest.fixture
-async def client(shared_url: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(shared_url, "secret") as client:
-        await client.post("/_sim/reset")
-        yield client
-        await client.delete("/_sim/faults")
 
 
 @BY
