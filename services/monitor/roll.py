@@ -34,13 +34,14 @@ class Roll:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def shows_at_rest(self, agent_id: str, agents: int) -> bool:
-        """Whether the agent has ended by a list that is some seconds old at most.
+        """Whether the agent has ended by a list that is some seconds old, and older only while a new one is read: that
+        may take minutes, and must not keep whoever asks from an agent that is to stop.
 
         Args:
             agents: how many are at work; the list is read as far as those are likely to stand in it.
         """
-        async with self.lock:
-            if self._again_at is None or self.clock.now() >= self._again_at:
+        if not self.lock.locked() and (self._again_at is None or self.clock.now() >= self._again_at):
+            async with self.lock:
                 await self._read(pages=math.ceil(agents / _PAGE) + 1)
         return agent_id in self._at_rest
 

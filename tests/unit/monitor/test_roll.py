@@ -1,5 +1,6 @@
 """Where there are too many agents to look at each, a list tells whom to look at; nobody is left to it alone."""
 
+import asyncio
 import heapq
 import random
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ from shared.domain.commands import CancelOrchestration
 from shared.domain.events import AgentStatus, TaskStatus
 from shared.jetstream.consumer import Later
 from shared.messages import Watched
+from tests.support.eventually import eventually
 from tests.unit.dispatcher.scripted import GONE, UNAVAILABLE, ScriptedProvider
 from tests.unit.dispatcher.world import ORCHESTRATION, START, TEAM, delivery, make_task, world
 from tests.unit.monitor.follower import Monitor, monitor
@@ -107,6 +109,25 @@ async def test_it_is_read_as_far_as_those_at_work_are_likely_to_stand_in_it_and_
         m.w.clock.advance(timedelta(seconds=1))
         await roll.shows_at_rest("anybody", agents=250)
         assert m.provider.pages == 8
+
+
+async def test_who_asks_while_the_list_is_read_does_not_wait_for_it() -> None:
+    """It may take minutes, and each who waited would keep a worker from the agents that are to stop."""
+    async with crowded() as m:
+        read = asyncio.Event()
+
+        async def slowly() -> None:
+            await read.wait()
+
+        m.show_all(AgentStatus.FINISHED)
+        m.provider.on_list = [slowly]
+        first = asyncio.create_task(m.poll())
+        async with asyncio.timeout(5):
+            await eventually(lambda: m.provider.pages == 1)
+            assert await m.poll() is not None, "by what is known so far it is at work"
+            assert m.provider.pages == 1
+            read.set()
+            assert await first is None
 
 
 @pytest.mark.parametrize("error", [UNAVAILABLE, ProviderError("rate_limit_exceeded", "no", status=429, retry_after=99)])
