@@ -10,7 +10,13 @@ from typing import Final
 
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import AgentRequest, AgentSnapshot, Provider
-from shared.cursor.refusals import AGENT_ARCHIVED, AGENT_NOT_FOUND, API_KEY_NOT_FOUND, cannot_continue
+from shared.cursor.refusals import (
+    AGENT_ARCHIVED,
+    AGENT_NOT_FOUND,
+    API_KEY_NOT_FOUND,
+    RATE_LIMIT_EXCEEDED,
+    cannot_continue,
+)
 from shared.domain.attempts import AGENT_GONE
 from shared.domain.events import Continuation, Failure
 from shared.domain.state import Attempt
@@ -104,9 +110,14 @@ class Create:
             try:
                 return await provider.create(self.request)
             except ProviderError as error:
+                # Held back, the create cannot tell whether an earlier one took effect; a look can, and may not wait.
+                is_held_back = error.code == RATE_LIMIT_EXCEEDED and certainty.unknown
+                if is_held_back and (found := await self._find(provider)):
+                    return found
                 certainty.learn(error, refused("the agent", error))
-        if not certainty.unknown:
-            return None
+        return await self._find(provider) if certainty.unknown else None
+
+    async def _find(self, provider: Provider) -> AgentSnapshot | None:
         return await provider.find(self.request, since=asked_since(self.attempt))
 
     def after_no_trace(self) -> Failure | None:

@@ -224,11 +224,23 @@ class Launcher:
                     continue
                 if is_settled:
                     certainty.regain()  # it had no effect, and will have none: it may be sent again
-            await self.sleep(wait or pause * (0.5 + self.chance.random() / 2))
+            known_at, state = await self._wait(ticket, wanted, wait or pause * (0.5 + self.chance.random() / 2))
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
-            known_at, state = self.clock.now(), await self._load(ticket)
         if _open(state, ticket) is None:
             await self.slots.release(ticket)
+
+    async def _wait(
+        self, ticket: Ticket, before: Create | GoOn, seconds: float
+    ) -> tuple[datetime, Orchestration | None]:
+        """The state after so long, and from when it is. A throttle may take a quarter of an hour: one that is to be
+        stopped meanwhile does not wait for it."""
+        while True:
+            await self.sleep(min(seconds, _LONGEST_PAUSE_SECONDS))
+            seconds -= _LONGEST_PAUSE_SECONDS
+            known_at, state = self.clock.now(), await self._load(ticket)
+            wanted = self._wanted(ticket, state)
+            if seconds <= 0 or wanted is None or wanted.is_unwanted is not before.is_unwanted:
+                return known_at, state
 
     def _wanted(self, ticket: Ticket, state: Orchestration | None) -> Create | GoOn | None:
         """What is to be asked of the provider, None when the attempt is past that."""

@@ -12,7 +12,7 @@ from services.dispatcher import launcher as launcher_module
 from shared.command_handler import CommandHandler
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import ApiVersion, WebhookTarget
-from shared.domain.commands import ObserveAgent, PauseOrchestration, RejectAttempt, StartAttempt
+from shared.domain.commands import CancelOrchestration, ObserveAgent, PauseOrchestration, RejectAttempt, StartAttempt
 from shared.domain.events import (
     AgentStatus,
     AttemptFailed,
@@ -52,6 +52,7 @@ from tests.unit.dispatcher.world import (
 
 VERSIONS: list[ApiVersion] = ["v0", "v1"]
 both = pytest.mark.parametrize("version", VERSIONS)
+LONG_THROTTLED = ProviderError("rate_limit_exceeded", "slow down", status=429, retryable=True, retry_after=900.0)
 
 
 @pytest.fixture(autouse=True)
@@ -649,7 +650,53 @@ async def test_an_attempt_that_ended_while_its_ticket_waited_for_a_slot_gets_no_
         assert await w.holders() == []
 
 
+async def test_on_v1_an_agent_of_unknown_outcome_is_found_though_creates_are_held_back() -> None:
+    """Held back for a quarter of an hour, it would be at work for as long without anybody who follows it."""
+    async with world("v1") as w:
+        await w.create()
+        w.provider.before_create = [None, LONG_THROTTLED]
+        w.provider.after_create = [UNANSWERED]
+        await w.launch()
+        assert await w.known_agents() == list(w.provider.agents)
+        assert sum(w.waits) <= 1
+        assert (await w.attempt()).phase is Phase.CREATED
+
+
+async def test_on_v1_a_create_of_unknown_outcome_that_is_held_back_is_repeated_where_there_is_no_trace() -> None:
+    async with world("v1") as w:
+        await w.create()
+        w.provider.before_create = [UNANSWERED, THROTTLED]
+        await w.launch()
+        assert (len(w.provider.finds), len(w.provider.requests), len(w.provider.agents)) == (1, 3, 1)
+        assert w.waits[1] == 7.0
+
+
 # Stops, deadlines and receipts while the create is under way
+
+
+@both
+async def test_a_cancel_does_not_wait_until_a_throttle_is_over(version: ApiVersion) -> None:
+    async with world(version) as w:
+        await w.create()
+        w.provider.before_create = [LONG_THROTTLED] * 2
+
+        async def cancel() -> None:
+            await w.do(CancelOrchestration())
+
+        w.while_asleep = [cancel]
+        await w.launch()
+        assert (await w.state()).status is OrchestrationStatus.CANCELLED
+        assert (sum(w.waits), w.provider.agents, len(w.provider.requests)) == (60.0, {}, 1)
+        assert await w.holders() == []
+
+
+@both
+async def test_a_throttle_is_waited_for_to_its_end_by_one_that_is_wanted(version: ApiVersion) -> None:
+    async with world(version) as w:
+        await w.create()
+        w.provider.before_create = [LONG_THROTTLED]
+        await w.launch()
+        assert (sum(w.waits), len(w.provider.requests)) == (900.0, 2)
 
 
 @both
