@@ -44,7 +44,9 @@ class Census:
             for agent in page.agents:
                 found.setdefault(agent.agent_id, agent)  # the list may shift while it is read
             cursor = page.next_cursor
-            if cursor is None or all(agent.created_at and agent.created_at < oldest for agent in page.agents):
+            # A page that shows nobody, for all of it is gone or odd, says nothing of those behind it.
+            is_past = page.agents and all(agent.created_at and agent.created_at < oldest for agent in page.agents)
+            if cursor is None or is_past:
                 return list(found.values())
         _log.error("The list of agents does not end within %d pages; the rest was not looked through", _PAGES)
         return list(found.values())

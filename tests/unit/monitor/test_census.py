@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from shared.cursor.errors import ProviderError
-from shared.cursor.provider import ApiVersion
+from shared.cursor.provider import AgentPage, ApiVersion
 from tests.unit.dispatcher.scripted import THROTTLED, UNAVAILABLE
 from tests.unit.monitor.sweeping import OURS, sweeping
 
@@ -76,6 +76,20 @@ async def test_agents_of_long_ago_are_not_looked_through() -> None:
             s.show(f"bc-old-{number}", created_at=s.now - timedelta(days=40 if number < 400 else 1))
         report = await s.sweep()
         assert (report.checked, s.provider.pages) == (200, 2)
+
+
+async def test_an_empty_page_is_not_the_end_of_the_list() -> None:
+    async with sweeping() as s:
+        await s.give_up()
+        s.show()
+        shown = (await s.provider.list_agents()).agents
+        pages = {None: AgentPage((), "1"), "1": AgentPage(shown, None)}
+
+        async def list_agents(cursor: str | None = None) -> AgentPage:
+            return pages[cursor]
+
+        s.provider.list_agents = list_agents  # type: ignore[method-assign]
+        assert await s.actions(dry_run=True) == [(OURS, "would_stop")]
 
 
 async def test_a_list_without_an_end_ends(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
