@@ -52,8 +52,8 @@ _REMEMBERED = 10_000  # orchestrations
 _AT_PROVIDER = (StopAgent, DeleteAgent, ArchiveAgent)
 _AGAIN_SECONDS = 5.0
 _LONGEST_AGAIN_SECONDS = 600.0
-# Archiving is never urgent: where the provider takes its time, the workers are kept for what is.
-_ARCHIVES_AT_ONCE = 8
+# Putting agents away is never urgent: where the provider takes its time, the workers are kept for what is.
+_PUT_AWAY_AT_ONCE = 8
 
 
 @dataclass(slots=True)
@@ -171,6 +171,7 @@ class Reconciler:
             _log.warning("Could not stop %s yet, it is asked again: %s", action.agent_id, exc)
 
     async def _delete(self, state: Orchestration, action: DeleteAgent) -> None:
+        self._respect_the_urgent()
         if await _carried_out("delete", action.agent_id, self.provider.delete(action.agent_id)):
             command = commands.RecordAgentDeleted(attempt_id=action.attempt_id)
             await self._handle(state, action.attempt_id, command)
@@ -181,11 +182,14 @@ class Reconciler:
         now = (await self.handler.load(state.team, state.id)).state
         if now is None or action not in plan(now, self.cleanup):
             return
-        if sum(isinstance(other, ArchiveAgent) for _, other in self._under_way) > _ARCHIVES_AT_ONCE:
-            raise ProviderError(RATE_LIMIT_EXCEEDED, "enough agents are being archived already", retryable=True)
+        self._respect_the_urgent()
         if await _carried_out("archive", action.agent_id, self.provider.archive(action.agent_id)):
             command = commands.RecordAgentArchived(attempt_id=action.attempt_id)
             await self._handle(state, action.attempt_id, command)
+
+    def _respect_the_urgent(self) -> None:
+        if sum(isinstance(other, DeleteAgent | ArchiveAgent) for _, other in self._under_way) > _PUT_AWAY_AT_ONCE:
+            raise ProviderError(RATE_LIMIT_EXCEEDED, "enough agents are being put away already", retryable=True)
 
     async def _handle(self, state: Orchestration, attempt_id: str, command: AnyCommand) -> None:
         cause = Cause(derive_id(command.type, attempt_id), attempt_id, "dispatcher")

@@ -4,13 +4,15 @@ import pytest
 
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import ApiVersion
+from shared.domain import plan
 from shared.domain.commands import (
     DeleteAgent,
+    DiscardAgent,
     FollowUp,
 )
 from shared.domain.errors import Refusal
 from shared.domain.events import AgentStatus
-from shared.domain.plan import ArchiveAgent
+from shared.domain.plan import Cleanup
 from shared.envelope import encode
 from shared.jetstream.consumer import Later
 from shared.memory import MemoryEventLog
@@ -150,17 +152,24 @@ async def test_a_commit_that_is_read_late_archives_no_agent_that_goes_on_since()
         assert d.w.provider.archives == []
 
 
-async def test_archives_that_take_long_leave_workers_for_what_is_urgent() -> None:
-    async with dispatcher(cleanup="archive") as d:
-        await finished(d)
-        state, attempt = await d.w.state(), await d.w.attempt()
-        reconciler = d.reconciler()
-        action = ArchiveAgent(attempt.attempt_id, attempt.agent_id or "")
+@pytest.mark.parametrize("other", [plan.ArchiveAgent, plan.DeleteAgent])
+@pytest.mark.parametrize("cleanup", ["archive", "delete"])
+async def test_putting_agents_away_leaves_workers_for_what_is_urgent_however_long_it_takes(
+    cleanup: Cleanup, other: type[plan.ArchiveAgent | plan.DeleteAgent]
+) -> None:
+    async with dispatcher(cleanup=cleanup) as d:
+        agent_id = await finished(d)
+        attempt = await d.w.attempt()
+        if cleanup == "delete":
+            await d.w.do(DiscardAgent(attempt_id=attempt.attempt_id))
+        state, reconciler = await d.w.state(), d.reconciler()
+        action = other(attempt.attempt_id, agent_id)
         reconciler._under_way.update((f"other-{number}", action) for number in range(8))  # as if eight were asked for
         with pytest.raises(ProviderError) as caught:
             await reconciler.reconcile(state)
         assert caught.value.retryable
-        assert d.w.provider.archives == []
+        put_away = d.w.provider.archives if cleanup == "archive" else d.w.provider.deletes
+        assert put_away == []
         reconciler._under_way.clear()
         await reconciler.reconcile(state)
-        assert d.w.provider.archives == [attempt.agent_id]
+        assert put_away == [agent_id]
