@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from shared.cursor.errors import ProviderError
+from shared.cursor.refusals import RETRY_AFTER_LIMIT
 from shared.jetstream.errors import PublishRefusedError, PublishUnavailableError
 from shared.jetstream.kv import Entry, KeyValue
 from shared.ports import Clock
@@ -23,6 +24,8 @@ _LONGEST_WAIT_SECONDS = 5.0
 _GRAIN_SECONDS = 0.001
 # Calls that may come at once, as a part of a minute's: what is allowed in any minute is exceeded by no more.
 _BURST_SHARE = 0.05
+# By which the clocks of processes may differ.
+_CLOCK_MARGIN_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +86,18 @@ class SharedRateLimiter:
             entry = await self._bucket.get(endpoint)
         except (PublishUnavailableError, PublishRefusedError):
             return 0.0  # whoever calls is refused then, and told how long to wait
-        used_until = float(entry.value) if entry else 0.0
-        return max(0.0, used_until - self._now() - self._rates.get(endpoint, UNLIMITED).tolerance)
+        rate, now = self._rates.get(endpoint, UNLIMITED), self._now()
+        return max(0.0, _used_until(entry, rate, now) - now - rate.tolerance)
 
     async def throttled(self, endpoint: str, retry_after: float) -> None:
         """Nobody calls `endpoint` before `retry_after` seconds have passed."""
         _log.warning("The provider asks to hold back on %s for %.0f s", endpoint, retry_after)
-        until = self._now() + retry_after + self._rates.get(endpoint, UNLIMITED).tolerance
+        rate, now = self._rates.get(endpoint, UNLIMITED), self._now()
+        until = now + retry_after + rate.tolerance
         try:
             while True:
                 entry = await self._bucket.get(endpoint)
-                if entry is not None and float(entry.value) >= until:
+                if entry is not None and _used_until(entry, rate, now) >= until:
                     return
                 if await self._write(endpoint, entry, until):
                     return
@@ -113,7 +117,7 @@ class SharedRateLimiter:
             while True:
                 entry = await self._bucket.get(endpoint)
                 now = self._now()
-                used_until = max(float(entry.value), now) if entry else now
+                used_until = _used_until(entry, rate, now)
                 wait = used_until - now - rate.tolerance
                 if wait > _GRAIN_SECONDS:
                     return wait
@@ -131,6 +135,14 @@ class SharedRateLimiter:
 
     def _now(self) -> float:
         return self._clock.now().timestamp()
+
+
+def _used_until(entry: Entry | None, rate: Rate, now: float) -> float:
+    """What the record says, and that it is free where that is further away than a throttle or the rate ever puts it:
+    a clock that was wrong wrote it, and nobody else would call until then."""
+    used_until = float(entry.value) if entry is not None else now
+    furthest = now + rate.tolerance + rate.interval + RETRY_AFTER_LIMIT + _CLOCK_MARGIN_SECONDS
+    return now if used_until > furthest else max(used_until, now)
 
 
 def _refused(reason: str, wait: float) -> ProviderError:

@@ -135,6 +135,29 @@ async def test_limits_of_endpoints_are_apart() -> None:
     assert here.waits == []
 
 
+@pytest.mark.parametrize("rate", [0, 10])
+async def test_a_clock_that_was_years_ahead_holds_nobody_back_for_years(rate: int) -> None:
+    here = Installation(get=rate)
+    limiter = here.limiter()
+    here.clock.advance(timedelta(days=3650))
+    await limiter.acquire("get")
+    await limiter.throttled("get", 60.0)
+    here.clock.advance(timedelta(days=-3650))
+    assert await limiter.wait("get") == 0
+    await limiter.acquire("get")
+    assert here.waits == []
+    await limiter.throttled("get", 60.0)
+    assert await limiter.wait("get") == pytest.approx(60.0)
+
+
+async def test_the_longest_throttle_is_kept_also_by_a_clock_that_is_minutes_behind() -> None:
+    here = Installation(get=100)
+    limiter = here.limiter()
+    await limiter.throttled("get", 900.0)
+    here.clock.advance(timedelta(minutes=-4))
+    assert (await refused(limiter, "get")).retry_after == pytest.approx(1140.0)
+
+
 @pytest.mark.parametrize("rate", [0, 10, 100])
 async def test_a_throttle_holds_everybody_back_for_as_long_as_it_says(rate: int) -> None:
     here = Installation(get=rate)
