@@ -4,8 +4,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from services.api.field_types import text
 from services.api.problems import InvalidRequestError
-from services.api.schemas import Strict, check_part, text
+from services.api.schemas import Strict, check_part
 
 
 class FollowUpRequest(Strict):

@@ -9,8 +9,9 @@ from pydantic_core import PydanticCustomError
 
 from services.api.auth import Permission, Principal
 from services.api.errors import ApiError
+from services.api.field_types import Moment, text
 from services.api.problems import InvalidRequestError, Problem, problem
-from services.api.schemas import Moment, Strict, check_part, text
+from services.api.schemas import Strict, check_part
 from services.api.settings import TEAM_PATTERN
 
 

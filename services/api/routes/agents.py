@@ -8,6 +8,14 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from services.api.agent_responses import (
+    AgentActionShape,
+    AgentStatusShape,
+    ArtifactLinkShape,
+    ArtifactsShape,
+    CloudAgentShape,
+    ConversationShape,
+)
 from services.api.asking_provider import asking_provider
 from services.api.auth import AgentsWriter, Principal, Reader
 from services.api.bodies import read_json
@@ -16,15 +24,7 @@ from services.api.follow_up_request import read_follow_up
 from services.api.idempotency import Once, RequestIds
 from services.api.parts import Parts, TheParts
 from services.api.reading import ShownAgent
-from services.api.responses import (
-    AgentActionShape,
-    AgentStatusShape,
-    ArtifactLinkShape,
-    ArtifactsShape,
-    CloudAgentShape,
-    ConversationShape,
-    Json,
-)
+from services.api.responses import Json
 from services.api.routes.answers import STILL_TO_COME, action, refuse_unknown_parameters
 from services.api.routes.carrying_out import Outcome, carry_out, json_body, refuse_anything, to_come
 from services.api.routes.documented import AUTH_CODES, errors

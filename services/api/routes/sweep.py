@@ -6,9 +6,10 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from services.api.agent_responses import SweepShape
 from services.api.auth import Admin
 from services.api.parts import TheParts
-from services.api.responses import Json, SweepShape
+from services.api.responses import Json
 from services.api.routes.answers import refuse_unknown_parameters
 from services.api.routes.carrying_out import json_body, optional_json
 from services.api.routes.documented import AUTH_CODES, BODY_CODES, errors

@@ -9,12 +9,7 @@ from services.monitor.ownership import Claim
 from shared.command_handler import HistoryError
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import ApiVersion
-from shared.domain.commands import (
-    DeleteOrchestration,
-    ObserveAgent,
-    PauseOrchestration,
-    ReportMissing,
-)
+from shared.domain.commands import DeleteOrchestration, ObserveAgent, PauseOrchestration, ReportMissing
 from shared.domain.events import AgentStatus, TaskStatus
 from shared.envelope import Stored
 from shared.jetstream.errors import UnreadableCommitError
