@@ -73,7 +73,8 @@ class RateLimiter(Protocol):
         would take too long, and never another error."""
 
     async def throttled(self, endpoint: str, retry_after: float) -> None:
-        """The provider said that it was too much: hold back for `retry_after` seconds. Raises nothing."""
+        """The provider said that it was too much: hold back for `retry_after` seconds. Raises nothing. `endpoint` is
+        "stream" where it was one too many of those; opening one is a "get" all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,11 @@ class _Call:
     def changes(self) -> bool:
         """Whether it may have had an effect although no answer says so."""
         return self.method != "GET"
+
+    @property
+    def held_back_by_429(self) -> Limit | Literal["stream"]:
+        """Too many streams are no reason to hold back the reads by which every agent is followed, and the stops."""
+        return "stream" if self.endpoint == "stream" else self.limit
 
     @property
     def timeout(self) -> httpx.Timeout:
@@ -300,7 +306,8 @@ class CursorHttp:
         )
         if error.status == 429 and not error.billing and self._limiter is not None:
             untold = error.retry_after is None
-            await self._limiter.throttled(call.limit, _THROTTLED_UNTOLD if untold else error.retry_after or 0.0)
+            pause = _THROTTLED_UNTOLD if untold else error.retry_after or 0.0
+            await self._limiter.throttled(call.held_back_by_429, pause)
         return error
 
     def _wait_before_next(self, error: ProviderError, tried: int) -> float | None:

@@ -274,6 +274,14 @@ async def test_the_limiter_is_asked_before_every_exchange_and_told_of_every_thro
     assert limiter.throttles == [("create", 7.0), ("get", 5.0)]
 
 
+async def test_too_many_streams_hold_back_streams_and_no_reads() -> None:
+    limiter = Limiter()
+    client = provider("v1", Script(error(429, "rate_limit_exceeded", Retry_After="60")), limiter=limiter)
+    with pytest.raises(ProviderError):
+        await anext(client.stream(AGENT_ID, RUN_ID))
+    assert (limiter.acquired, limiter.throttles) == (["get"], [("stream", 60.0)])
+
+
 async def test_the_limiter_is_asked_by_the_class_of_the_call() -> None:
     limiter = Limiter()
     stream = httpx.Response(200, headers={"Content-Type": "text/event-stream"})
