@@ -12,16 +12,7 @@ from deploy.local.simulator.board import Board
 from deploy.local.simulator.errors import ApiError
 from deploy.local.simulator.faults import CHANGES, FAULTS, read_switches
 from deploy.local.simulator.stats import Stats
-from tests.simulator.serving import (
-    create_v1,
-    faults,
-    in_process,
-    json_of,
-    refusal,
-    stats,
-    v0_body,
-    v1_body,
-)
+from tests.simulator.serving import create_v1, faults, in_process, json_of, refusal, stats, v0_body, v1_body
 
 
 async def test_what_is_on_is_told_in_a_form_that_can_be_set_again() -> None:

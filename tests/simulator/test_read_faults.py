@@ -6,17 +6,7 @@ import json
 import httpx
 import pytest
 
-from tests.simulator.serving import (
-    BY,
-    FOREVER,
-    create_v0,
-    create_v1,
-    faults,
-    json_of,
-    refusal,
-    run_path,
-    struck,
-)
+from tests.simulator.serving import BY, FOREVER, create_v0, create_v1, faults, json_of, refusal, run_path, struck
 
 
 async def _paths(client: httpx.AsyncClient, fault: str, by_marker: bool, value: str = "") -> list[str]:

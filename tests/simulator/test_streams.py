@@ -8,16 +8,7 @@ import httpx
 import pytest
 from httpx_sse import ServerSentEvent, aconnect_sse
 
-from tests.simulator.serving import (
-    FOREVER,
-    create_v1,
-    json_of,
-    refusal,
-    run_ended,
-    run_path,
-    run_when,
-    simulator,
-)
+from tests.simulator.serving import FOREVER, create_v1, json_of, refusal, run_ended, run_path, run_when, simulator
 
 # A second form of other events, under their ids.
 MIRROR = "interaction_update"

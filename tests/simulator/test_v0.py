@@ -3,15 +3,7 @@
 import httpx
 import pytest
 
-from tests.simulator.serving import (
-    FOREVER,
-    REPOSITORY,
-    agent_when,
-    create_v0,
-    json_of,
-    refusal,
-    simulator,
-)
+from tests.simulator.serving import FOREVER, REPOSITORY, agent_when, create_v0, json_of, refusal, simulator
 
 
 async def test_an_agent_runs_from_creating_to_finished_with_branch_pull_request_and_summary() -> None:

@@ -10,15 +10,7 @@ import httpx
 import pytest
 
 from tests.simulator.receiving import Receiver, receiving
-from tests.simulator.serving import (
-    FOREVER,
-    REPOSITORY,
-    SECRET,
-    agent_when,
-    create_v0,
-    simulator,
-    stats,
-)
+from tests.simulator.serving import FOREVER, REPOSITORY, SECRET, agent_when, create_v0, simulator, stats
 from tests.support.eventually import eventually
 
 

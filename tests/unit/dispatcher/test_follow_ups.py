@@ -8,13 +8,7 @@ import pytest
 from services.dispatcher import launcher as launcher_module
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import ApiVersion
-from shared.domain.commands import (
-    CancelOrchestration,
-    FollowUp,
-    PauseOrchestration,
-    ResumeOrchestration,
-    Tick,
-)
+from shared.domain.commands import CancelOrchestration, FollowUp, PauseOrchestration, ResumeOrchestration, Tick
 from shared.domain.events import AgentStatus, AttemptStarted, OrchestrationStatus, TaskStatus
 from shared.domain.state import Attempt, Phase
 from shared.messages import Ticket

@@ -27,16 +27,7 @@ from shared.domain.state import Phase
 from shared.jetstream.consumer import Later, Poison
 from shared.messages import LOG_LAG, Ticket
 from tests.support.eventually import eventually
-from tests.unit.dispatcher.scripted import (
-    FAILED,
-    GONE,
-    KEY_GONE,
-    NO_KEY,
-    NO_MONEY,
-    THROTTLED,
-    UNANSWERED,
-    UNAVAILABLE,
-)
+from tests.unit.dispatcher.scripted import FAILED, GONE, KEY_GONE, NO_KEY, NO_MONEY, THROTTLED, UNANSWERED, UNAVAILABLE
 from tests.unit.dispatcher.world import (
     ORCHESTRATION,
     REPOSITORY,

@@ -5,11 +5,7 @@ import pytest
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import ApiVersion
 from shared.domain import plan
-from shared.domain.commands import (
-    DeleteAgent,
-    DiscardAgent,
-    FollowUp,
-)
+from shared.domain.commands import DeleteAgent, DiscardAgent, FollowUp
 from shared.domain.errors import Refusal
 from shared.domain.events import AgentStatus
 from shared.domain.plan import Cleanup

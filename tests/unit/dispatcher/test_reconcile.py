@@ -8,12 +8,7 @@ import pytest
 from services.dispatcher.audit import SlotAudit
 from shared.command_handler import Cause, CommandHandler
 from shared.cursor.provider import ApiVersion
-from shared.domain.commands import (
-    CancelOrchestration,
-    ObserveAgent,
-    PauseOrchestration,
-    ResumeOrchestration,
-)
+from shared.domain.commands import CancelOrchestration, ObserveAgent, PauseOrchestration, ResumeOrchestration
 from shared.domain.events import AgentStatus
 from shared.domain.patience import Patience
 from shared.domain.state import Phase

@@ -8,12 +8,7 @@ import pytest
 
 from services.monitor.ownership import Claim
 from shared.cursor.provider import ApiVersion
-from shared.domain.commands import (
-    FollowUp,
-    PauseOrchestration,
-    RecordAgent,
-    ResumeOrchestration,
-)
+from shared.domain.commands import FollowUp, PauseOrchestration, RecordAgent, ResumeOrchestration
 from shared.domain.events import AgentStatus
 from tests.unit.dispatcher.scripted import UNAVAILABLE
 from tests.unit.dispatcher.world import ORCHESTRATION, START, TEAM

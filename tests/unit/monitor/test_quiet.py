@@ -6,9 +6,7 @@ from datetime import timedelta
 import pytest
 
 from shared.cursor.provider import ApiVersion
-from shared.domain.commands import (
-    PauseOrchestration,
-)
+from shared.domain.commands import PauseOrchestration
 from shared.domain.events import AgentStatus, OrchestrationStatus, TaskStatus
 from tests.unit.dispatcher.scripted import UNAVAILABLE
 from tests.unit.monitor.sweeping import Sweeping, sweeping

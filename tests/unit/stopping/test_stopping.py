@@ -8,12 +8,7 @@ from statistics import median
 import pytest
 
 from shared.cursor.provider import ApiVersion
-from shared.domain.commands import (
-    CancelOrchestration,
-    DeleteOrchestration,
-    PauseOrchestration,
-    ResumeOrchestration,
-)
+from shared.domain.commands import CancelOrchestration, DeleteOrchestration, PauseOrchestration, ResumeOrchestration
 from shared.domain.errors import Refusal
 from shared.domain.events import AgentStatus, OrchestrationStatus
 from tests.unit.dispatcher.world import make_task
