@@ -60,7 +60,7 @@ class Change:
         return self._texts
 
 
-class Hint:
+class AgentProgress:
     """What an agent is at, encoded once for all who get it. It belongs to no commit, so it has no `id`, and who
     resumes gets none that it missed.
     """

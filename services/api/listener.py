@@ -1,6 +1,6 @@
 """One client's changes, in order: first those that are past, or the state as it is, then what comes.
 
-Hints are given where no change waits. Of each kind only the newest is, so a client that is slow misses hints first.
+What agents are at is given where no change waits, of each only the newest: a client that is slow misses that first.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from services.api.catch_up import CatchUp, Key
-from services.api.changes import Change, Hint
+from services.api.changes import AgentProgress, Change
 from services.api.projections import BrokenHistoryError
 from shared.jetstream.errors import UnreadableCommitError
 from shared.ports import LogUnavailableError
@@ -54,7 +54,7 @@ class Listener:
     Args:
         opening: makes the first change at the moment when it is taken, so that nothing large waits.
         past: what is given before anything live.
-        hint: the newest one of a kind, None where that is no news any more.
+        progress_of: what an attempt's agent is at, None where that is no news any more.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Listener:
         *,
         opening: Callable[[], Change] | None = None,
         past: CatchUp | None = None,
-        hint: Callable[[str], Hint | None] = lambda kind: None,
+        progress_of: Callable[[str], AgentProgress | None] = lambda attempt_id: None,
     ) -> None:
         self.key = key
         self.cut_off: Cut | None = None
@@ -76,8 +76,8 @@ class Listener:
         self._load = load
         self._opening = opening
         self._past = past
-        self._hint = hint
-        self._hints: dict[str, None] = {}
+        self._progress_of = progress_of
+        self._new_progress: dict[str, None] = {}  # by attempt
         self._waiting: deque[Change] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._floor = 0
@@ -106,10 +106,10 @@ class Listener:
         self.ended = news.ended
         self._wake()
 
-    def put_hint(self, kind: str) -> None:
-        """There is a newer hint of this kind."""
+    def put_progress(self, attempt_id: str) -> None:
+        """The attempt's agent is at something else."""
         if self.cut_off is None and self._past is None and self._opening is None:
-            self._hints[kind] = None
+            self._new_progress[attempt_id] = None
             self._wake()
 
     def drop(self) -> None:
@@ -128,8 +128,8 @@ class Listener:
         self._clear()
         self.cut(Cut.GONE)
 
-    def take(self) -> Change | Hint | None:
-        """The oldest live change that waits, else a hint."""
+    def take(self) -> Change | AgentProgress | None:
+        """The oldest live change that waits, else what an agent is at."""
         if self._past is not None:
             return None
         if self._opening is not None:
@@ -137,22 +137,22 @@ class Listener:
             self.ended = taken.ended
             return taken
         if not self._waiting:
-            return self._take_hint()
+            return self._take_progress()
         taken = self._waiting.popleft()
         self._load.remove(taken)
         self.waiting_bytes -= taken.size
         return taken
 
-    def _take_hint(self) -> Hint | None:
-        while self._hints and self.cut_off is None:
-            kind = next(iter(self._hints))
-            del self._hints[kind]
-            if (hint := self._hint(kind)) is not None:
-                return hint
+    def _take_progress(self) -> AgentProgress | None:
+        while self._new_progress and self.cut_off is None:
+            attempt_id = next(iter(self._new_progress))
+            del self._new_progress[attempt_id]
+            if (progress := self._progress_of(attempt_id)) is not None:
+                return progress
         return None
 
-    async def next(self, seconds: float) -> Change | Hint | None:
-        """The next change or hint; None when it is cut off and was given everything, or nothing came for so long."""
+    async def next(self, seconds: float) -> Change | AgentProgress | None:
+        """The next of what is told; None when it is cut off and was given everything, or nothing came for so long."""
         if (ready := self.take()) is not None or (self.cut_off is not None and self.is_live):
             return ready
         if self._past is None:
@@ -179,7 +179,7 @@ class Listener:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def _next_past(self, past: CatchUp) -> Change | Hint | None:
+    async def _next_past(self, past: CatchUp) -> Change | AgentProgress | None:
         """The next change that is past, or the first that is live."""
         try:
             while self._past is not None and self.cut_off is None:

@@ -11,7 +11,7 @@ from typing import Final
 from prometheus_client import Gauge
 
 from services.api.catch_up import PAGE, CatchUp, Key, Recent
-from services.api.changes import Change, Hint, Picture, advance, change, picture_of, snapshot
+from services.api.changes import AgentProgress, Change, Picture, advance, change, picture_of, snapshot
 from services.api.listener import Cut, Listener, Load
 from services.api.newest import Newest
 from services.api.projections import apply
@@ -28,7 +28,7 @@ _PAUSE_SECONDS: Final = 1.0
 _READ_SECONDS: Final = 6.0
 """A little more than one read may take: who waits for another's that fails tries once more at most."""
 
-_HINTS_PER_SECOND: Final = 1000
+_PROGRESS_PER_SECOND: Final = 1000
 """To the listeners of one orchestration. Telling as many takes a tenth of a core."""
 
 _STREAMS = Gauge("live_streams", "Clients that follow an orchestration, by SSE or WebSocket")
@@ -84,11 +84,11 @@ class _Topic:
         self.state: Orchestration | None = None
         self._picture: Picture | None = None  # of the state, made when it is looked at
         self._early: list[Stored] | None = []  # heard before the history was read
-        self._hints: dict[str, Hint] = {}  # by attempt, of those whose agents are at work
-        self._new_hints: set[str] = set()
-        self._hints_at = 0.0
-        """No hint is told before this time of the loop."""
-        self._telling_hints: asyncio.TimerHandle | None = None
+        self._progress: dict[str, AgentProgress] = {}  # by attempt, of those whose agents are at work
+        self._new_progress: set[str] = set()
+        self._progress_at = 0.0
+        """No progress is told before this time of the loop."""
+        self._telling_progress: asyncio.TimerHandle | None = None
 
     @property
     def picture(self) -> Picture:
@@ -116,28 +116,28 @@ class _Topic:
         found = self.state.find_attempt(progress.attempt_id) if self.state else None
         if found is None or not found[1].is_active:
             return
-        self._hints[progress.attempt_id] = Hint(*found, progress)
-        self._new_hints.add(progress.attempt_id)
-        if self._telling_hints is None:
+        self._progress[progress.attempt_id] = AgentProgress(*found, progress)
+        self._new_progress.add(progress.attempt_id)
+        if self._telling_progress is None:
             loop = asyncio.get_running_loop()
-            if loop.time() < self._hints_at:
-                self._telling_hints = loop.call_at(self._hints_at, self._tell_hints)
+            if loop.time() < self._progress_at:
+                self._telling_progress = loop.call_at(self._progress_at, self._tell_progress)
             else:
-                self._tell_hints()
+                self._tell_progress()
 
-    def _tell_hints(self) -> None:
+    def _tell_progress(self) -> None:
         """To all; the more they are, the longer nothing more is told, to leave the process to changes."""
-        told = len(self.listeners) * len(self._new_hints)
+        told = len(self.listeners) * len(self._new_progress)
         for listener in self.listeners:
-            for attempt_id in self._new_hints:
-                listener.put_hint(attempt_id)
-        self._new_hints.clear()
-        self._telling_hints = None
-        self._hints_at = asyncio.get_running_loop().time() + told / _HINTS_PER_SECOND
+            for attempt_id in self._new_progress:
+                listener.put_progress(attempt_id)
+        self._new_progress.clear()
+        self._telling_progress = None
+        self._progress_at = asyncio.get_running_loop().time() + told / _PROGRESS_PER_SECOND
 
-    def hint(self, attempt_id: str) -> Hint | None:
+    def progress_of(self, attempt_id: str) -> AgentProgress | None:
         """The newest of what the attempt's agent is at; None once that has ended."""
-        return self._hints.get(attempt_id)
+        return self._progress.get(attempt_id)
 
     def take(self, stored: Stored) -> None:
         """Take in a commit, unless it is known, and tell those who are up to date."""
@@ -154,13 +154,13 @@ class _Topic:
         else:
             self.state, self._picture = apply(self.state, stored), None
         self.sequence = stored.sequence
-        self._drop_old_hints()
+        self._drop_old_progress()
 
-    def _drop_old_hints(self) -> None:
-        for attempt_id in list(self._hints):
+    def _drop_old_progress(self) -> None:
+        for attempt_id in list(self._progress):
             found = self.state.find_attempt(attempt_id) if self.state else None
             if found is None or not found[1].is_active:
-                del self._hints[attempt_id]
+                del self._progress[attempt_id]
 
 
 class LiveHub:
@@ -218,7 +218,7 @@ class LiveHub:
                 _log.warning("Cannot follow the log, trying again: %s", exc)
                 await asyncio.sleep(_PAUSE_SECONDS)
 
-    def hint(self, key: Key, progress: Progress) -> None:
+    def show(self, key: Key, progress: Progress) -> None:
         """Show what an agent is at to those who follow its orchestration, and are up to date."""
         if (topic := self._topics.get(key)) is not None:
             topic.show(progress)
@@ -296,7 +296,11 @@ class LiveHub:
     def _listener(self, topic: _Topic, key: Key, after: int | None) -> Listener:
         if after is None:
             return Listener(
-                key, self._limits.changes, self._load, opening=lambda: self._snapshot(topic), hint=topic.hint
+                key,
+                self._limits.changes,
+                self._load,
+                opening=lambda: self._snapshot(topic),
+                progress_of=topic.progress_of,
             )
 
         def join_live(place: int) -> bool:
@@ -307,7 +311,7 @@ class LiveHub:
             return True
 
         past = CatchUp(self._log, key, after, self._recent, join_live)
-        listener = Listener(key, self._limits.changes, self._load, past=past, hint=topic.hint)
+        listener = Listener(key, self._limits.changes, self._load, past=past, progress_of=topic.progress_of)
         return listener
 
     def _snapshot(self, topic: _Topic) -> Change:

@@ -29,7 +29,7 @@ async def progress_heard(nc: Client, hub: LiveHub) -> AsyncIterator[None]:
         except ValueError as exc:
             _log.warning("Passing over what is told of an agent: %s", exc)
             return
-        hub.hint((team, orchestration_id), progress)
+        hub.show((team, orchestration_id), progress)
 
     subscription = await nc.subscribe(PROGRESS_SUBJECTS, cb=on_progress, pending_msgs_limit=_MOST_WAITING)
     try:

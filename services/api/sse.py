@@ -9,7 +9,7 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from services.api.changes import Change, Hint
+from services.api.changes import AgentProgress, Change
 from services.api.listener import Cut, Listener
 from services.api.telling import Channel, Ending
 
@@ -28,7 +28,7 @@ class SseChannel:
     async def open(self) -> None:
         await self._write(_OPENED)
 
-    async def tell(self, news: Change | Hint) -> None:
+    async def tell(self, news: Change | AgentProgress) -> None:
         await self._write(news.sse)
 
     async def beat(self) -> None:

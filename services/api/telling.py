@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
-from services.api.changes import Change, Hint
+from services.api.changes import AgentProgress, Change
 from services.api.errors import ApiError, translate
 from services.api.listener import Cut, Listener
 
@@ -53,7 +53,7 @@ _CUT: Final = {
 class Channel(Protocol):
     """How one client is written to. Any call may wait for as long as the client takes nothing."""
 
-    async def tell(self, news: Change | Hint) -> None: ...
+    async def tell(self, news: Change | AgentProgress) -> None: ...
 
     async def beat(self) -> None: ...
 
@@ -159,7 +159,7 @@ async def _tell(listener: Listener, channel: Channel, permit: Permit, pace: Pace
         news = await listener.next(min(left, pace.heartbeat))
         if news is not None:
             await limit.write(channel.tell(news))
-        if isinstance(news, Hint):
+        if isinstance(news, AgentProgress):
             continue
         if news is not None:
             told, heard = news.sequence, time.monotonic()

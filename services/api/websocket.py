@@ -8,7 +8,7 @@ from typing import Final
 import orjson
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from services.api.changes import Change, Hint
+from services.api.changes import AgentProgress, Change
 from services.api.listener import Cut, Listener
 from services.api.telling import Channel, Ending
 
@@ -30,7 +30,7 @@ class WebSocketChannel:
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
 
-    async def tell(self, news: Change | Hint) -> None:
+    async def tell(self, news: Change | AgentProgress) -> None:
         for text in news.texts:
             await _sent(self._websocket.send_text(text))
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.api.catch_up import PAGE, Recent
-from services.api.changes import Change, Hint
+from services.api.changes import AgentProgress, Change
 from services.api.listener import Cut
 from services.api.live import BadResumeError, HubClosedError, TooManyStreamsError, UnknownOrchestrationError
 from shared.domain import commands as cmd
@@ -254,7 +254,7 @@ async def test_what_waits_for_many_is_kept_and_counted_once() -> None:
         for listener in listeners:
             await listener.next(10)
         await world.do("o", cmd.ActivateOrchestration())
-        taken: list[Change | Hint | None] = []
+        taken: list[Change | AgentProgress | None] = []
         for listener in listeners:
             await eventually(lambda: world.hub.waiting_bytes > 0)
             taken.append(await listener.next(10))

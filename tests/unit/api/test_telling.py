@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from services.api.changes import Change, Hint
+from services.api.changes import AgentProgress, Change
 from services.api.errors import ApiError
 from services.api.listener import Cut
 from services.api.sse import SseChannel
@@ -21,13 +21,13 @@ class Told:
     """A channel that remembers."""
 
     changes: list[Change] = field(default_factory=list)
-    hints: list[Hint] = field(default_factory=list)
+    progress: list[AgentProgress] = field(default_factory=list)
     beats: int = 0
     ending: Ending | None = None
 
-    async def tell(self, news: Change | Hint) -> None:
-        if isinstance(news, Hint):
-            self.hints.append(news)
+    async def tell(self, news: Change | AgentProgress) -> None:
+        if isinstance(news, AgentProgress):
+            self.progress.append(news)
         else:
             self.changes.append(news)
 

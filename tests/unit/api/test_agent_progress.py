@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from services.api import live
-from services.api.changes import Change, Hint
+from services.api.changes import AgentProgress, Change
 from services.api.listener import Cut, Listener
 from services.api.telling import Pace, Permit, tell
 from shared.domain import commands as cmd
@@ -65,8 +65,8 @@ async def listening(world: World, *, after: int | None = 4) -> Listener:
     return listener
 
 
-def body(news: Change | Hint | None) -> dict[str, Any]:
-    assert isinstance(news, Hint)
+def body(news: Change | AgentProgress | None) -> dict[str, Any]:
+    assert isinstance(news, AgentProgress)
     [text] = news.texts
     told: dict[str, Any] = orjson.loads(text)
     assert news.sse == b"data: " + text.encode() + b"\n\n"
@@ -77,7 +77,7 @@ async def test_what_an_agent_is_at_is_told_without_an_id() -> None:
     async with running_world() as world:
         await at_work(world)
         listener = await listening(world, after=None)
-        world.hub.hint((TEAM, "o"), doing("I begin.", tool="ls ."))
+        world.hub.show((TEAM, "o"), doing("I begin.", tool="ls ."))
         assert body(await listener.next(5)) == {
             "type": "agent_progress",
             "data": {
@@ -89,7 +89,7 @@ async def test_what_an_agent_is_at_is_told_without_an_id() -> None:
                 "at": AT,
             },
         }
-        world.hub.hint((TEAM, "o"), doing("I go on."))
+        world.hub.show((TEAM, "o"), doing("I go on."))
         assert "tool" not in body(await listener.next(5))["data"]
 
 
@@ -98,7 +98,7 @@ async def test_only_the_newest_is_told_and_only_after_every_change() -> None:
         await at_work(world)
         listener = await listening(world)
         for number in range(1000):
-            world.hub.hint((TEAM, "o"), doing(str(number)))
+            world.hub.show((TEAM, "o"), doing(str(number)))
         await world.do("o", cmd.UpdateOrchestration(changes={"name": "Another"}))
         await heard(world, 5)
         change = await listener.next(5)
@@ -108,17 +108,17 @@ async def test_only_the_newest_is_told_and_only_after_every_change() -> None:
         assert listener.take() is None
 
 
-async def test_hints_take_no_room_that_is_for_changes() -> None:
+async def test_progress_takes_no_room_that_is_for_changes() -> None:
     async with running_world(changes=2) as world:
         await at_work(world)
         listener = await listening(world)
         for name in ("one", "two"):
             for number in range(100):
-                world.hub.hint((TEAM, "o"), doing(f"{name} {number}"))
+                world.hub.show((TEAM, "o"), doing(f"{name} {number}"))
             await world.do("o", cmd.UpdateOrchestration(changes={"name": name}))
         await heard(world, 6)
         waiting = world.hub.waiting_bytes
-        world.hub.hint((TEAM, "o"), doing("x" * 200))
+        world.hub.show((TEAM, "o"), doing("x" * 200))
         assert world.hub.waiting_bytes == waiting
         found = await messages(listener, 6)
         assert {message["id"] for message in found} == {5, 6}
@@ -126,12 +126,12 @@ async def test_hints_take_no_room_that_is_for_changes() -> None:
 
 
 async def test_a_large_audience_is_told_more_rarely_and_in_the_end_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "_HINTS_PER_SECOND", 20)
+    monkeypatch.setattr(live, "_PROGRESS_PER_SECOND", 20)
     async with running_world() as world:
         await at_work(world)
         listeners = [await listening(world) for _ in range(4)]
         for number in range(10):
-            world.hub.hint((TEAM, "o"), doing(str(number)))
+            world.hub.show((TEAM, "o"), doing(str(number)))
             if number == 0:
                 assert {body(listener.take())["data"]["text"] for listener in listeners} == {"0"}
         assert [listener.take() for listener in listeners] == [None] * 4  # for four of them, a fifth of a second
@@ -142,11 +142,11 @@ async def test_an_attempt_that_has_ended_is_told_nothing_of_not_even_what_waits(
     async with running_world() as world:
         await at_work(world)
         listener = await listening(world)
-        world.hub.hint((TEAM, "o"), doing("almost there"))
+        world.hub.show((TEAM, "o"), doing("almost there"))
         await finish(world)
         await heard(world, 5)
         await messages(listener, 5)
-        world.hub.hint((TEAM, "o"), doing("done"))
+        world.hub.show((TEAM, "o"), doing("done"))
         assert listener.take() is None
 
 
@@ -154,8 +154,8 @@ async def test_nobody_is_told_of_attempts_or_orchestrations_that_there_are_not()
     async with running_world() as world:
         await at_work(world)
         listener = await listening(world)
-        world.hub.hint((TEAM, "o"), doing("whose?", "no-such-attempt"))
-        world.hub.hint((TEAM, "unheard-of"), doing("whose?"))
+        world.hub.show((TEAM, "o"), doing("whose?", "no-such-attempt"))
+        world.hub.show((TEAM, "unheard-of"), doing("whose?"))
         assert listener.take() is None
 
 
@@ -164,8 +164,8 @@ async def test_another_team_and_another_orchestration_are_told_nothing() -> None
         await at_work(world)
         await at_work(world, "p")
         listener = await listening(world)
-        world.hub.hint(("blue", "o"), doing("of another team"))
-        world.hub.hint((TEAM, "p"), doing("of another orchestration", attempt_of("p")))
+        world.hub.show(("blue", "o"), doing("of another team"))
+        world.hub.show((TEAM, "p"), doing("of another orchestration", attempt_of("p")))
         assert listener.take() is None
 
 
@@ -178,34 +178,34 @@ async def test_who_does_not_have_the_past_yet_or_is_cut_off_gets_none() -> None:
             await listening(world),
         )
         cut.cut(Cut.STOPPING)
-        world.hub.hint((TEAM, "o"), doing("now"))
+        world.hub.show((TEAM, "o"), doing("now"))
         await messages(fresh, 4)
         await messages(behind, 4)
         for listener in (fresh, behind, cut):
             assert listener.take() is None
 
 
-async def test_who_resumes_gets_the_same_changes_whatever_hints_there_were() -> None:
+async def test_who_resumes_gets_the_same_changes_whatever_progress_there_was() -> None:
     async with running_world() as world:
         await at_work(world)
         first = await listening(world, after=None)
-        world.hub.hint((TEAM, "o"), doing("now"))
-        assert isinstance(await first.next(5), Hint)
+        world.hub.show((TEAM, "o"), doing("now"))
+        assert isinstance(await first.next(5), AgentProgress)
         await finish(world)
         live = await messages(first, 5)
         resumed = await world.hub.join(TEAM, "o", after=4)
         assert await messages(resumed, 5) == live
 
 
-async def test_a_client_is_told_hints_between_changes_and_where_to_resume_is_not_moved_by_them() -> None:
+async def test_a_client_is_told_progress_between_changes_and_where_to_resume_is_not_moved_by_it() -> None:
     async with running_world() as world:
         await at_work(world)
         channel, listener = Told(), await world.hub.join(TEAM, "o")
         times = Pace(heartbeat=5, idle_after_end=30)
         telling = asyncio.create_task(tell(listener, channel, Permit(Key().check, times), times))
         await eventually(lambda: channel.kinds == ["status"])
-        world.hub.hint((TEAM, "o"), doing("now"))
-        await eventually(lambda: channel.hints)
+        world.hub.show((TEAM, "o"), doing("now"))
+        await eventually(lambda: channel.progress)
         world.hub.close()
         await telling
         assert channel.ending is not None
