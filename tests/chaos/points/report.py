@@ -54,8 +54,7 @@ async def judge(world: World, visits: list[Visit], runs: int) -> Outcome:
         outcome.rows.append(_row(visit, world, created))
     outcome.violations += await left_over(world)
     outcome.violations += await debts(world)
-    refused = sum(t.story.name == "refused" for visit in visits for t in visit.tellings)
-    if dead := await parked(world, expected=refused):
+    if dead := await parked(world):
         outcome.violations.append(dead)
     if seen["running"]:
         outcome.violations.append(f"{seen['running']} agents are left running")

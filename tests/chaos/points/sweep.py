@@ -141,6 +141,7 @@ class Lane:
         self._record = _Record(world.folder / f"{service}.record")
         self._line = deque(Visit(point, stories) for point, stories in sorted(points.items()) if only.search(point))
         self._only = only
+        self._died_at: str | None = None
         self._known = set(points)
         self._numbers = itertools.count(1)
         self.visits: list[Visit] = []
@@ -164,23 +165,23 @@ class Lane:
         return self._world.fork(self._service)
 
     async def _visit(self, visit: Visit) -> None:
-        last = time.monotonic()
-        while visit.kills < self._runs and time.monotonic() < last + _KILL_SECONDS:
+        last, seconds = time.monotonic(), _CHANCE_SECONDS if visit.prelude else _KILL_SECONDS
+        while visit.kills < self._runs and time.monotonic() < last + seconds:
             if visit.prelude is not None:
-                await self._life(visit, visit.prelude, _KILL_SECONDS)
-            if await self._life(visit, visit.point, _CHANCE_SECONDS if visit.prelude else _KILL_SECONDS):
+                await self._life(visit, visit.prelude, seconds)
+            if await self._life(visit, visit.point, seconds):
                 visit.kills += 1
                 last = time.monotonic()
 
     async def _life(self, visit: Visit, fatal: str, seconds: float) -> bool:
         """One process, until it is killed at `fatal`; False if that did not come within `seconds`."""
         patience = time.monotonic() + seconds
-        if "/limits.create." in fatal:
-            await self._world.forget_limits()  # they are created once, else
         armed = {"FAILPOINT": fatal, "FAILPOINT_RECORD": str(self._record.path)}
         fork = self._world.fork(self._service, **armed)
         try:
             while time.monotonic() < patience:
+                if "/limits.create." in fatal:
+                    await self._world.forget_limits()  # they are created once, else, by whoever is first
                 self._begin_tale(visit)
                 try:
                     code = await asyncio.wait_for(fork.ended(), _TALE_PAUSE_SECONDS)
@@ -191,7 +192,8 @@ class Lane:
             return False
         finally:
             await fork.kill()
-            self._take_in(visit, fatal)
+            self._take_in(visit)
+            self._died_at = fatal
 
     def _begin_tale(self, visit: Visit) -> None:
         if visit.under_way >= _MOST_TALES:
@@ -201,10 +203,10 @@ class Lane:
         tale = Tale(self._world, f"{self._service} {number}")
         visit.tellings.append(Telling(tale, story, asyncio.create_task(story.play(tale), name=tale.title)))
 
-    def _take_in(self, visit: Visit, fatal: str) -> None:
+    def _take_in(self, visit: Visit) -> None:
         reached = self._record.news(self._scopes)
         visit.hits += reached[visit.point]
         for point in reached.keys() - self._known:
             self._known.add(point)
             if self._only.search(point):
-                self._line.append(Visit(point, visit.stories, prelude=fatal))
+                self._line.append(Visit(point, visit.stories, prelude=self._died_at or visit.point))
