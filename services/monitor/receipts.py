@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from services.monitor.observer import Observer, UnknownAttemptError
+from shared.cursor.answers import END_WORDS
 from shared.cursor.errors import ProviderError
 from shared.jetstream.consumer import Delivery, Later, Poison
 from shared.messages import LOG_LAG, Receipt
@@ -18,7 +19,7 @@ _PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
 # After this many looks that do not confirm the hint, the poll is trusted to see the end.
 _LOOKS = 5
-_ENDED = frozenset({"FINISHED", "ERROR", "FAILED", "EXPIRED", "STOPPED", "CANCELLED"})
+_ENDED = END_WORDS | {"FAILED"}  # a word of older webhooks
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from services.monitor.claims import Claims, Unshared
 from services.monitor.observer import Observer
 from services.monitor.progress import Doing, Telling
 from shared import failpoints
+from shared.cursor.answers import END_WORDS
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import Provider, StreamEvent
 from shared.cursor.refusals import AGENT_NOT_FOUND, RUN_NOT_FOUND, STREAM_EXPIRED
@@ -35,7 +36,6 @@ _LONG_LIFE_SECONDS = 30.0
 _LOOKS = 5
 _MOST_OVER = 10_000
 _ENDS = frozenset({"result", "done"})
-_END_WORDS = frozenset({"FINISHED", "ERROR", "CANCELLED", "EXPIRED"})
 _GONE = frozenset({AGENT_NOT_FOUND, RUN_NOT_FOUND})
 
 
@@ -192,4 +192,4 @@ class _Following:
 
 def _is_end(event: StreamEvent) -> bool:
     """Whether the run is over by what the event says."""
-    return event.kind in _ENDS or (event.kind == "status" and event.data.get("status") in _END_WORDS)
+    return event.kind in _ENDS or (event.kind == "status" and event.data.get("status") in END_WORDS)

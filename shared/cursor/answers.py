@@ -36,6 +36,8 @@ _STATUS = {
     "CANCELLED": AgentStatus.STOPPED,
     "STOPPED": AgentStatus.STOPPED,
 }
+END_WORDS = frozenset(word for word, meant in _STATUS.items() if meant.is_terminal)
+"""The provider's words for a run that is over."""
 
 
 def bad_response(what: str, *, status: int | None = None) -> ProviderError:
