@@ -102,16 +102,9 @@ class Observer:
         return attempt.phase is Phase.CREATED
 
     async def _read(self, attempt: Attempt, told_id: str | None) -> AgentSnapshot:
-        """The agent now. One that is gone after we asked for its stop has stopped."""
         if attempt.phase is Phase.STARTED:
             return await self.provider.get(told_id or attempt.agent_id or "", None)
-        agent_id = attempt.agent_id or ""
-        try:
-            return await self.provider.get(agent_id, attempt.run_id)
-        except ProviderError as error:
-            if is_gone(error) and attempt.stop_reason is not None:
-                return AgentSnapshot(agent_id, AgentStatus.STOPPED, error.code, run_id=attempt.run_id)
-            raise
+        return await self.provider.get(attempt.agent_id or "", attempt.run_id)
 
     async def _report_missing(self, ref: AttemptRef, attempt: Attempt, error: ProviderError, source: Source) -> Attempt:
         _log.warning("The provider does not find %s: %s", attempt.agent_id, error)
@@ -177,17 +170,25 @@ class Observer:
             _log.warning("The attempt is over its time, stopping %s", attempt.agent_id)
             attempt = await self._handle(ref, ExpireAttempt(attempt_id=ref.attempt_id))
         if attempt.phase is Phase.CREATED and attempt.stop_reason is not None and attempt.agent_id:
-            was_at_work = await self.provider.stop(attempt.agent_id, attempt.run_id)
-            if not was_at_work and attempt.status is AgentStatus.UNKNOWN:
-                attempt = await self._at_rest(ref, attempt)
+            return await self._stop(ref, attempt)
         return attempt
 
-    async def _at_rest(self, ref: AttemptRef, attempt: Attempt) -> Attempt:
-        """Its state has a name that we do not know, and there is nothing to stop: nothing else would ever end it."""
-        _log.warning("%s is %s and cannot be stopped: it counts as stopped", attempt.agent_id, attempt.provider_status)
-        stopped = AgentSnapshot(
-            attempt.agent_id or "", AgentStatus.STOPPED, attempt.provider_status or "", run_id=attempt.run_id
-        )
+    async def _stop(self, ref: AttemptRef, attempt: Attempt) -> Attempt:
+        """Ask for the stop. Its answer ends what no read would: an agent in a state whose name we do not know, where
+        there is nothing to stop, and one that neither the read found nor the stop. A read alone may only lag behind."""
+        agent_id = attempt.agent_id or ""
+        try:
+            was_at_work = await self.provider.stop(agent_id, attempt.run_id)
+        except ProviderError as error:
+            if attempt.missed is None or not is_gone(error):
+                raise
+            word = error.code
+        else:
+            if was_at_work or attempt.status is not AgentStatus.UNKNOWN:
+                return attempt
+            word = attempt.provider_status or ""
+        _log.warning("%s is %s and cannot be stopped: it counts as stopped", agent_id, word)
+        stopped = AgentSnapshot(agent_id, AgentStatus.STOPPED, word, run_id=attempt.run_id)
         return await self._handle(ref, await self._observation(attempt, stopped, "poll"))
 
     async def _handle(self, ref: AttemptRef, command: AnyCommand) -> Attempt:

@@ -75,11 +75,10 @@ def _is_over_all_the_same(draft: Draft, attempt: Attempt, status: AgentStatus) -
 def report_missing(draft: Draft, command: cmd.ReportMissing) -> None:
     """Three looks over `lost_after` make an agent lost; those that come too soon after another do not count.
 
-    One that was told to stop has stopped with the first.
+    One that was told to stop has stopped then.
     """
     task, attempt = draft.attempt(command.attempt_id)
-    is_known = attempt.phase is Phase.CREATED and attempt.agent_id == command.agent_id
-    if not is_known or attempt.stop_reason is not None:
+    if attempt.phase is not Phase.CREATED or attempt.agent_id != command.agent_id:
         return
     distance = draft.deciding.patience.lost_after / (_LOOKS_FOR_LOST - 1)
     if attempt.missed is not None and draft.now < attempt.missed.at + distance:
@@ -102,19 +101,23 @@ def report_missing(draft: Draft, command: cmd.ReportMissing) -> None:
 
 
 def _lose(draft: Draft, task: Task, attempt: Attempt, command: cmd.ReportMissing, since: datetime) -> None:
+    status = AgentStatus.UNKNOWN if attempt.stop_reason is None else AgentStatus.STOPPED
     draft.emit(
         ev.AgentStatusChanged(
             task_id=task.task_id,
             attempt_id=attempt.attempt_id,
             agent_id=command.agent_id,
-            status=AgentStatus.UNKNOWN,
+            status=status,
             provider_status=command.provider_code,
             source=command.source,
         )
     )
-    message = f"the provider has not known the agent since {since:%Y-%m-%d %H:%M:%S} UTC"
-    failure = ev.Failure(code=AGENT_LOST, message=message, retryable=True)
-    fail(draft, task, attempt, failure, ev.Findings(cost=command.cost))
+    found = ev.Findings(cost=command.cost)
+    if status is AgentStatus.STOPPED:
+        end(draft, task, attempt, status, found)
+    else:
+        message = f"the provider has not known the agent since {since:%Y-%m-%d %H:%M:%S} UTC"
+        fail(draft, task, attempt, ev.Failure(code=AGENT_LOST, message=message, retryable=True), found)
 
 
 def _end_or_await(draft: Draft, task: Task, attempt: Attempt, seen: cmd.ObserveAgent) -> None:

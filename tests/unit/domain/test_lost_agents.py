@@ -114,11 +114,18 @@ def test_what_is_lost_stays_so_though_it_should_appear_again(status: AgentStatus
     [
         given(created("a"), activated(), queued("a")),
         given(created("a"), activated(), queued("a"), started("a")),
-        at_work().and_then(stop_requested("a", "CANCEL")),
     ],
 )
-def test_only_an_agent_that_was_there_and_is_to_stay_is_missed(before: Given) -> None:
+def test_only_an_agent_that_was_there_is_missed(before: Given) -> None:
     before.when(report_missing("a"), at=after(10)).then_nothing()
+
+
+def test_one_that_is_to_stop_has_stopped_once_it_is_lost() -> None:
+    before = missed_twice(at_work().and_then(stop_requested("a", "PAUSE")))
+    then = before.when(report_missing("a", cost=0.75), at=after(15)).outcome
+    attempt = then.task("a").attempts[0]
+    assert (attempt.ending, attempt.status, attempt.cost) == ("STOPPED", AgentStatus.STOPPED, 0.75)
+    assert then.task("a").failure is None
 
 
 def test_nobody_else_s_agent_is_missed() -> None:

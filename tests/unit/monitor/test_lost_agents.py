@@ -86,7 +86,37 @@ async def test_a_cancel_of_a_missed_agent_does_not_wait_until_it_is_lost() -> No
         m.provider.gets = [GONE]
         await m.poll()
         await m.w.do(CancelOrchestration())
+        m.provider.stop_error = GONE
         assert await m.poll(subject="watch.v0-hurried.a") is None
+        assert (await m.w.state()).status is OrchestrationStatus.CANCELLED
+
+
+@pytest.mark.parametrize("version", ["v0", "v1"])
+async def test_a_read_that_lags_behind_the_create_is_no_sign_that_a_cancelled_agent_has_stopped(
+    version: ApiVersion,
+) -> None:
+    async with monitor(version) as m:
+        await m.w.do(CancelOrchestration())
+        m.provider.gets = [GONE]
+        m.provider.on_stop = [UNAVAILABLE]
+        for stops in (1, 2):
+            assert await m.poll(subject="watch.v1-hurried.a") is not None
+            assert len(m.provider.stops) == stops
+        assert (await m.w.state()).status is OrchestrationStatus.CANCELLING, "the stop found it"
+        m.show(AgentStatus.STOPPED)
+        assert await m.poll(subject="watch.v1-hurried.a") is None
+        assert (await m.w.state()).status is OrchestrationStatus.CANCELLED
+
+
+async def test_one_that_no_read_finds_has_stopped_after_five_minutes_whatever_the_stop_says() -> None:
+    async with monitor("v1") as m:
+        await m.w.do(CancelOrchestration())
+        m.provider.gets = [GONE]
+        waited = 0.0
+        while (pause := await m.poll(subject="watch.v1-hurried.a")) is not None:
+            waited += pause
+            m.w.clock.advance(timedelta(seconds=pause))
+        assert 300 <= waited < 400
         assert (await m.w.state()).status is OrchestrationStatus.CANCELLED
 
 

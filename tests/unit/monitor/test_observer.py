@@ -223,7 +223,7 @@ async def test_an_agent_that_is_gone_after_our_stop_has_stopped() -> None:
         m.show(AgentStatus.RUNNING)
         m.w.clock.advance(timedelta(minutes=2))
         await look(m)
-        m.provider.gets = [GONE]
+        m.provider.gets, m.provider.stop_error = [GONE], GONE
         await look(m)
         assert (await m.attempt()).phase is Phase.ENDED
         task = await m.task()
@@ -236,9 +236,9 @@ async def test_an_agent_that_somebody_deleted_ends_with_its_deadline_if_that_com
         m.provider.gets = [GONE]
         await look(m)
         m.w.clock.advance(timedelta(minutes=2))
+        m.provider.stop_error = GONE
         await look(m)
         assert (await m.attempt()).stop_reason == "TIMEOUT"
-        await look(m)
         task = await m.task()
         assert task.failure is not None
         assert task.failure.code == "TIMEOUT"
