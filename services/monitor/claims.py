@@ -53,7 +53,8 @@ class BrokerClaims:
         try:
             yield subscription is not None
         finally:
-            if subscription is not None and self._nc.is_connected:
+            # While it is not connected the client forgets it; else it would claim again when it is, for ever.
+            if subscription is not None and not (self._nc.is_closed or self._nc.is_draining):
                 await subscription.unsubscribe()
 
     @failpoints.around("claim_stream")

@@ -1,5 +1,6 @@
 """Streams on a real broker and the simulated provider: one to each agent, open from its launch, and told at once."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -150,3 +151,15 @@ async def test_a_claim_of_a_process_that_stands_still_is_none(
             return await is_free("a", other) and bool(asked)
 
         await eventually(is_free_though_somebody_was_asked)
+
+
+async def test_a_claim_that_is_left_while_the_broker_is_away_does_not_come_back_with_it(nats: NatsServer) -> None:
+    """Else nobody would open the stream again: its own process would still answer that it does."""
+    async with connection(nats) as nc:
+        async with BrokerClaims(nc).held("a") as is_ours:
+            assert is_ours
+            nats.kill()
+            await eventually(lambda: not nc.is_connected)
+        await asyncio.to_thread(nats.start)
+        await eventually(lambda: nc.is_connected, timeout=30)
+        await eventually(lambda: is_free("a", nc))
