@@ -17,10 +17,10 @@ from services.dispatcher.app import build as build_dispatcher
 from services.dispatcher.settings import DispatcherSettings
 from services.monitor.app import build as build_monitor
 from services.monitor.settings import MonitorSettings
-from shared.command_handler import CommandHandler
+from shared.command_handler import Cause, CommandHandler
 from shared.command_message import CommandMessage, Reply
 from shared.cursor.provider import ApiVersion
-from shared.domain.commands import CreateOrchestration
+from shared.domain.commands import AnyCommand, CreateOrchestration
 from shared.domain.events import OrchestrationEvent, OrchestrationSpec, TaskSpec
 from shared.domain.state import Orchestration
 from shared.jetstream.bootstrap import bootstrap
@@ -31,7 +31,7 @@ from shared.jetstream.topology import COMMANDS, TopologySettings, command_subjec
 from shared.observability.health import Readiness
 from shared.process import Runtime
 from shared.system import RandomIds, SystemClock
-from tests.simulator.serving import QUICK, json_of, serving
+from tests.simulator.serving import QUICK, client_of, json_of, serving
 from tests.support.eventually import eventually
 
 TEAM = "team-1"
@@ -43,7 +43,6 @@ NOBODY = "http://127.0.0.1:1"  # nothing listens there: webhooks are lost
 @dataclass
 class System:
     nc: Client
-    provider_url: str
     provider: httpx.AsyncClient
     version: ApiVersion
     nats: NatsServer
@@ -88,9 +87,18 @@ class System:
         )
         return Reply.decode((await answer.next_msg(timeout=10)).data)
 
+    @property
+    def handler(self) -> CommandHandler:
+        """Somebody else's, that has seen nothing yet."""
+        return CommandHandler(JetStreamEventLog(self.nc), SystemClock(), RandomIds())
+
+    async def do(self, orchestration: str, command: AnyCommand) -> None:
+        """Decided here, past the queue of commands."""
+        command_id = str(uuid.uuid4())
+        await self.handler.handle(TEAM, orchestration, command, Cause(command_id, command_id, "ann"))
+
     async def state(self, orchestration: str) -> Orchestration:
-        handler = CommandHandler(JetStreamEventLog(self.nc), SystemClock(), RandomIds())
-        state = (await handler.load(TEAM, orchestration)).state
+        state = (await self.handler.load(TEAM, orchestration)).state
         assert state is not None
         return state
 
@@ -149,7 +157,7 @@ async def system(
         await bootstrap(nc, TopologySettings())
         app = create_app(SimulatorSettings(**{**QUICK, "duration_seconds": 0.3, **simulator}))
         url = stack.enter_context(serving(app))
-        provider = await stack.enter_async_context(httpx.AsyncClient(base_url=url, auth=("key", "")))
+        provider = await stack.enter_async_context(client_of(url))
         common: dict[str, Any] = {
             "nats_url": nats.url,
             "cursor_api_key": SecretStr("key"),
@@ -170,7 +178,7 @@ async def system(
         made = DispatcherSettings(
             **{**common, "webhook_secret": SecretStr(SECRET), "app_url": NOBODY, **(dispatcher or {})}
         )
-        running = System(nc, url, provider, version, nats, made)
+        running = System(nc, provider, version, nats, made)
         for _ in range(dispatchers):
             await stack.enter_async_context(running.dispatcher())
         yield running

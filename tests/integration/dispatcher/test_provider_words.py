@@ -5,13 +5,10 @@ import uuid
 import pytest
 
 from deploy.local.nats import NatsServer
-from shared.command_handler import Cause, CommandHandler
 from shared.cursor.provider import ApiVersion
 from shared.domain.commands import FollowUp
 from shared.domain.events import OrchestrationStatus, TaskStatus
-from shared.jetstream.event_log import JetStreamEventLog
-from shared.system import RandomIds, SystemClock
-from tests.integration.dispatcher.system import TEAM, System, system, task
+from tests.integration.dispatcher.system import System, system, task
 from tests.support.eventually import eventually
 
 both: pytest.MarkDecorator = pytest.mark.parametrize("version", ["v0", "v1"])
@@ -98,10 +95,8 @@ async def test_an_archived_agent_goes_on_when_the_user_asks_and_is_archived_agai
         agent_id = await agent_of(s, orchestration)
         await until_it_is(s, agent_id, "ARCHIVED")
 
-        handler = CommandHandler(JetStreamEventLog(s.nc), SystemClock(), RandomIds())
         first = (await s.state(orchestration)).tasks["a"].attempts[0]
-        more, command_id = FollowUp(attempt_id=first.attempt_id, prompt="More"), str(uuid.uuid4())
-        await handler.handle(TEAM, orchestration, more, Cause(command_id, command_id, "ann"))
+        await s.do(orchestration, FollowUp(attempt_id=first.attempt_id, prompt="More"))
 
         async def gone_on() -> None:
             state = await s.state(orchestration)

@@ -6,7 +6,6 @@ import pytest
 
 from deploy.local.nats import NatsServer
 from services.monitor import pauses
-from shared.command_handler import Cause, CommandHandler
 from shared.cursor.provider import ApiVersion
 from shared.domain.commands import (
     CancelOrchestration,
@@ -14,9 +13,7 @@ from shared.domain.commands import (
     PauseOrchestration,
 )
 from shared.domain.events import OrchestrationStatus
-from shared.jetstream.event_log import JetStreamEventLog
-from shared.system import RandomIds, SystemClock
-from tests.integration.dispatcher.system import TEAM, System, system, task
+from tests.integration.dispatcher.system import system, task
 from tests.simulator.serving import FOREVER
 from tests.support.eventually import eventually
 
@@ -29,12 +26,6 @@ ASKS = (CancelOrchestration, DeleteOrchestration, PauseOrchestration)
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pauses, "_FIRST_STOP_PAUSE_SECONDS", 0.2)
-
-
-async def do(s: System, orchestration: str, command: Any) -> None:
-    handler = CommandHandler(JetStreamEventLog(s.nc), SystemClock(), RandomIds())
-    command_id = RandomIds().new()
-    await handler.handle(TEAM, orchestration, command, Cause(command_id, command_id, "ann"))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +48,7 @@ async def test_no_agent_is_left_at_work_whatever_becomes_of_the_stops(
 
         await eventually(at_work, timeout=20)
         for number, orchestration in enumerate(orchestrations):
-            await do(s, orchestration, ASKS[number % 3]())
+            await s.do(orchestration, ASKS[number % 3]())
 
         async def over() -> None:
             for number, orchestration in enumerate(orchestrations):

@@ -1,6 +1,5 @@
 """Webhooks of the simulated provider, from the api that takes them to the end of the task."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +13,7 @@ from shared.messages import Receipt
 from tests.integration.api.system import running_api
 from tests.integration.dispatcher.system import SECRET, System, system, task
 from tests.integration.monitor.test_streams import told_by
+from tests.support.eventually import eventually
 
 
 @asynccontextmanager
@@ -100,9 +100,9 @@ async def test_a_webhook_that_is_sent_again_after_the_end_changes_nothing_and_as
 
 async def handled(s: System) -> None:
     """Every receipt has been looked at."""
-    async with asyncio.timeout(20):
-        while True:
-            info = await s.nc.jsm().consumer_info(RECEIPTS, "monitor-receipts")
-            if not info.num_pending and not info.num_ack_pending:
-                return
-            await asyncio.sleep(0.05)
+
+    async def nothing_waits() -> None:
+        info = await s.nc.jsm().consumer_info(RECEIPTS, "monitor-receipts")
+        assert (info.num_pending, info.num_ack_pending) == (0, 0)
+
+    await eventually(nothing_waits, timeout=20)
