@@ -97,7 +97,8 @@ class Deliverer:
         if outcome.kind is Kind.DELIVERED:
             return Verdict(outcome, took, now, "DELIVERED")
         since = made.notification.redelivered_at or made.notification.occurred_at
-        tries = number_of_try(deliveries, now - since, self.schedule)
+        # The broker also counts what came to a process that died before it tried; the record, tries asked for by hand.
+        tries = min(made.number, number_of_try(deliveries, now - since, self.schedule))
         delay = None if outcome.is_final else self._delay(tries, outcome)
         if delay is not None:
             return Verdict(outcome, took, now, "PENDING", now + delay)

@@ -208,6 +208,16 @@ async def test_what_was_sent_is_not_sent_again_for_the_record_s_sake(
     assert channel.outcomes == []
 
 
+async def test_a_process_that_died_before_it_tried_has_used_up_no_try(
+    log: MemoryEventLog, notification: Notification
+) -> None:
+    one, _, clock = deliverer(log, notification, NO)
+    clock.advance(timedelta(minutes=10))
+    with pytest.raises(Later) as later:
+        await one.on_notification(as_delivery(notification.encode(), deliveries=3))
+    assert later.value.delay_seconds < 10
+
+
 async def test_what_is_asked_for_again_has_all_its_tries(log: MemoryEventLog, notification: Notification) -> None:
     one, _, clock = deliverer(log, notification, NO)
     clock.advance(timedelta(days=30))
