@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Mapping
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from deploy.local.simulator.serve import serve as simulator
@@ -19,12 +21,15 @@ from shared.process import run
 
 _PR_SET_PDEATHSIG = 1
 
+# A try whose process died counts, and nobody is to wait minutes for the one after it.
+_SCHEDULE = [timedelta(seconds=1)] * 9
+
 _MAINS: dict[str, Callable[[], object]] = {
     "simulator": simulator,
     "api": lambda: run("api", ApiSettings, api),
     "dispatcher": dispatcher,
     "monitor": monitor,
-    "notifier": lambda: run("notifier", NotifierSettings, notifier),
+    "notifier": lambda: run("notifier", NotifierSettings, partial(notifier, schedule=_SCHEDULE)),
 }
 
 _forking = multiprocessing.get_context("forkserver")
