@@ -280,6 +280,8 @@ class AgentCreated(Event):
 
 
 class AgentStatusChanged(Event):
+    """`run_id` where that was not known before: an agent that was found while its machine booted had none yet."""
+
     type: ClassVar[str] = "agent.status_changed"
     task_id: str
     attempt_id: str
@@ -287,6 +289,7 @@ class AgentStatusChanged(Event):
     status: AgentStatus
     provider_status: str
     source: Source
+    run_id: str | None = None
 
 
 class AgentMissed(Event):

@@ -292,6 +292,7 @@ def _changed(attempt: Attempt, event: _OfAttempt, at: datetime) -> Attempt:
             return replace(known, status=event.status, provider_status=event.provider_status, delay=None)
         case ev.AgentStatusChanged():
             known = replace(attempt, status=event.status, provider_status=event.provider_status, missed=None)
+            known = replace(known, run_id=attempt.run_id or event.run_id)
             return known if event.status is ev.AgentStatus.FINISHED else replace(known, awaited=None)
         case ev.AgentMissed():
             return replace(attempt, missed=Missed(event.since, event.times, at))

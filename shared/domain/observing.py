@@ -32,6 +32,7 @@ def observe(draft: Draft, command: cmd.ObserveAgent) -> None:
                 status=command.status,
                 provider_status=command.provider_status,
                 source=command.source,
+                run_id=None if attempt.run_id else command.run_id,
             )
         )
     if command.status.is_terminal or _is_over_all_the_same(draft, attempt, command.status):
@@ -58,10 +59,9 @@ def _is_news(draft: Draft, attempt: Attempt, command: cmd.ObserveAgent) -> bool:
         return False
     if attempt.awaited is not None and command.status is not AgentStatus.FINISHED:
         return command.status is AgentStatus.RUNNING and draft.now >= attempt.awaited.until
-    return attempt.missed is not None or (attempt.status, attempt.provider_status) != (
-        command.status,
-        command.provider_status,
-    )
+    is_new_run = attempt.run_id is None and command.run_id is not None
+    was = (attempt.status, attempt.provider_status)
+    return attempt.missed is not None or is_new_run or was != (command.status, command.provider_status)
 
 
 def _is_over_all_the_same(draft: Draft, attempt: Attempt, status: AgentStatus) -> bool:

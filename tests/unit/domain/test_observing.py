@@ -6,6 +6,7 @@ import pytest
 
 from shared.domain import events as ev
 from shared.domain.events import AgentStatus, OrchestrationStatus, TaskStatus
+from shared.domain.plan import Watch, plan
 from shared.domain.state import Phase
 from tests.support.given import Given, given
 from tests.support.orchestrations import (
@@ -13,6 +14,8 @@ from tests.support.orchestrations import (
     activated,
     after,
     agent_created,
+    agent_id,
+    attempt_id,
     created,
     done,
     finish,
@@ -54,6 +57,21 @@ def test_a_word_that_is_not_known_is_kept_and_ends_nothing() -> None:
     then.when(seen).then_nothing()
     then.when(observe("a", UNKNOWN, provider_status="DREAMING")).then(ev.AgentStatusChanged)
     then.when(observe("a", RUNNING)).then(status_changed("a", RUNNING))
+
+
+@pytest.mark.parametrize("seen", [CREATING, RUNNING])
+def test_an_agent_that_had_no_run_yet_when_it_was_found_gets_the_first_that_is_seen(seen: AgentStatus) -> None:
+    """By its run its stream is followed, it is stopped, and a follow-up is told from what it did before."""
+    found = agent_created("a").model_copy(update={"run_id": None})
+    before = given(created("a"), activated(), queued("a"), started("a"), found)
+    then = before.when(observe("a", seen, run_id="run-1")).then(
+        status_changed("a", seen).model_copy(update={"run_id": "run-1"})
+    )
+    assert then.attempt("a").run_id == "run-1"
+    assert plan(then.state) == [Watch(attempt_id("a"), agent_id("a"), "run-1")]
+    then.when(observe("a", seen, run_id="run-2")).then_nothing()
+    ended = then.when(observe("a", FAILED, run_id="run-2")).outcome
+    assert ended.task("a").attempts[0].run_id == "run-1"
 
 
 @pytest.mark.parametrize("now", [RUNNING, UNKNOWN])
