@@ -27,6 +27,7 @@ from shared.cursor.provider import (
     StreamEvent,
 )
 from shared.cursor.refusals import (
+    AGENT_ARCHIVED,
     AGENT_ID_CONFLICT,
     AGENT_NOT_FOUND,
     FEATURE_UNAVAILABLE,
@@ -128,9 +129,13 @@ class CursorV1:
             await self._http.delete(_agent_path(agent_id), missing=AGENT_NOT_FOUND)
 
     async def archive(self, agent_id: str) -> None:
-        with gone_is_fine():
-            path = f"{_agent_path(agent_id)}/archive"
-            await self._http.tell(path, endpoint="archive_agent", missing=AGENT_NOT_FOUND)
+        try:
+            with gone_is_fine():
+                path = f"{_agent_path(agent_id)}/archive"
+                await self._http.tell(path, endpoint="archive_agent", missing=AGENT_NOT_FOUND)
+        except ProviderError as error:
+            if error.code != AGENT_ARCHIVED:
+                raise
 
     async def unarchive(self, agent_id: str) -> None:
         path = f"{_agent_path(agent_id)}/unarchive"

@@ -39,6 +39,14 @@ async def test_what_is_gone_need_not_be_archived_and_cannot_be_brought_back(stat
     assert (error_.code, error_.retryable, error_.outcome_known) == ("agent_not_found", False, True)
 
 
+async def test_what_is_archived_already_is_archived_and_what_is_busy_is_not() -> None:
+    """An archive may be repeated: whoever asked for it may have died before it was written down."""
+    await ARCHIVE(provider("v1", Script(error(409, "agent_archived"))))
+
+    found = await refused(ARCHIVE, error(409, "agent_busy"))
+    assert (found.code, found.retryable) == ("agent_busy", True)
+
+
 @BOTH
 async def test_a_failure_at_the_providers_end_leaves_it_open_and_is_for_the_caller_to_repeat(call: Call) -> None:
     for failure in (error(500, "internal_error"), httpx.ReadTimeout("")):
