@@ -25,6 +25,7 @@ from shared.domain.events import AgentStatus
 UNANSWERED = ProviderError("timeout", "no answer (ReadTimeout)", outcome_known=False, retryable=True)
 THROTTLED = ProviderError("rate_limit_exceeded", "slow down", status=429, retryable=True, retry_after=7.0)
 FAILED = ProviderError("internal_error", "", status=500, retryable=True, outcome_known=False)
+LONG_THROTTLED = ProviderError("rate_limit_exceeded", "slow down", status=429, retryable=True, retry_after=900.0)
 UNAVAILABLE = ProviderError("upstream_error", "try later", status=503, retryable=True)
 GONE = ProviderError("agent_not_found", "no such agent", status=404)
 ARCHIVED = ProviderError("agent_archived", "Agent is archived", status=409)

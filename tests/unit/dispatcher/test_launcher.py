@@ -12,38 +12,38 @@ from services.dispatcher import launcher as launcher_module
 from shared.command_handler import CommandHandler
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import ApiVersion, WebhookTarget
-from shared.domain.commands import CancelOrchestration, ObserveAgent, PauseOrchestration, RejectAttempt, StartAttempt
-from shared.domain.events import (
-    AgentStatus,
-    AttemptFailed,
-    AttemptStarted,
-    AttemptWaiting,
-    Failure,
-    OrchestrationStatus,
-    TaskStatus,
-)
-from shared.domain.readiness import waiting_for
+from shared.domain.commands import RejectAttempt, StartAttempt
+from shared.domain.events import AgentStatus, AttemptFailed, AttemptStarted, Failure, OrchestrationStatus, TaskStatus
 from shared.domain.state import Phase
 from shared.jetstream.consumer import Later, Poison
 from shared.messages import LOG_LAG, Ticket
 from tests.support.eventually import eventually
-from tests.unit.dispatcher.scripted import FAILED, GONE, KEY_GONE, NO_KEY, NO_MONEY, THROTTLED, UNANSWERED, UNAVAILABLE
+from tests.unit.dispatcher.scripted import (
+    FAILED,
+    GONE,
+    KEY_GONE,
+    LONG_THROTTLED,
+    NO_KEY,
+    NO_MONEY,
+    THROTTLED,
+    UNANSWERED,
+    UNAVAILABLE,
+)
 from tests.unit.dispatcher.world import (
     ORCHESTRATION,
     REPOSITORY,
     SETTLE,
-    START,
     TEAM,
     Hook,
     World,
     delivery,
     make_task,
+    observed,
     world,
 )
 
 VERSIONS: list[ApiVersion] = ["v0", "v1"]
 both = pytest.mark.parametrize("version", VERSIONS)
-LONG_THROTTLED = ProviderError("rate_limit_exceeded", "slow down", status=429, retryable=True, retry_after=900.0)
 
 
 @pytest.fixture(autouse=True)
@@ -399,116 +399,6 @@ async def test_on_v1_a_refusal_after_an_unknown_outcome_does_not_lose_the_agent_
         assert (await w.attempt()).phase is Phase.CREATED
 
 
-# The rate limit
-
-
-async def test_who_waits_for_the_rate_limit_is_not_started_and_says_until_when() -> None:
-    async with world("v1") as w:
-        await w.create()
-        w.limit_until = w.clock.now() + timedelta(seconds=30)
-        shown: list[tuple[str | None, TaskStatus]] = []
-
-        async def look() -> None:
-            task = await w.task()
-            waiting = waiting_for(await w.state(), task, w.clock.now())
-            assert waiting is not None
-            assert waiting.until == w.limit_until
-            shown.append((waiting.reason, task.status))
-
-        w.while_asleep = [look] * 10
-        await w.launch()
-        assert set(shown) == {("rate_limit", TaskStatus.PENDING)}
-        assert w.clock.now() - START == timedelta(seconds=30)
-        assert [event for event in await w.events() if isinstance(event, AttemptWaiting)][1:] == []
-        task = await w.task()
-        assert waiting_for(await w.state(), task, w.clock.now()) is None
-        assert task.attempts[-1].phase is Phase.CREATED
-
-
-async def test_a_wait_that_grows_by_much_is_told_again() -> None:
-    async with world("v1") as w:
-        await w.create()
-        w.limit_until = w.clock.now() + timedelta(seconds=30)
-
-        async def grow() -> None:
-            w.limit_until += timedelta(minutes=1)
-
-        w.while_asleep = [grow]
-        await w.launch()
-        told = [event.until for event in await w.events() if isinstance(event, AttemptWaiting)]
-        assert told == [START + timedelta(seconds=30), START + timedelta(seconds=90)]
-
-
-async def test_a_wait_that_shifts_a_little_all_the_time_is_told_once() -> None:
-    async with world("v1") as w:
-        await w.create()
-        w.limit_until = w.clock.now() + timedelta(seconds=30)
-
-        async def shift() -> None:
-            w.limit_until += timedelta(seconds=1)
-
-        w.while_asleep = [shift] * 8
-        await w.launch()
-        assert w.while_asleep == []
-        assert len([event for event in await w.events() if isinstance(event, AttemptWaiting)]) == 1
-
-
-async def test_a_wait_that_goes_on_shifting_is_told_ever_more_rarely() -> None:
-    async with world("v1") as w:
-        await w.create()
-        w.limit_until = w.clock.now() + timedelta(seconds=6)
-
-        async def shift() -> None:
-            w.limit_until = max(w.limit_until, w.clock.now() + timedelta(seconds=6))
-
-        w.while_asleep = [shift] * 360  # for half an hour
-        await w.launch()
-        assert w.clock.now() - START >= timedelta(minutes=30)
-        assert len([event for event in await w.events() if isinstance(event, AttemptWaiting)]) <= 20
-
-
-async def test_a_moment_of_the_rate_limit_is_not_worth_telling() -> None:
-    async with world("v1") as w:
-        await w.create()
-        w.limit_until = w.clock.now() + timedelta(seconds=1)
-        await w.launch()
-        assert not [event for event in await w.events() if isinstance(event, AttemptWaiting)]
-
-
-async def test_a_pause_while_the_rate_limit_is_waited_for_withdraws_the_attempt_and_frees_its_slot() -> None:
-    async with world("v1") as w:
-        await w.create()
-        ticket = await w.ticket()
-        w.limit_until = w.clock.now() + timedelta(minutes=10)
-
-        async def pause() -> None:
-            await w.do(PauseOrchestration())
-
-        w.while_asleep = [pause]
-        await w.launch(ticket)
-        assert (await w.attempt()).ending == "WITHDRAWN"
-        assert w.provider.requests == []
-        assert await w.holders() == []
-        assert w.clock.now() - START < timedelta(seconds=10)
-
-
-@both
-async def test_a_throttled_create_says_what_it_waits_for(version: ApiVersion) -> None:
-    async with world(version) as w:
-        await w.create()
-        w.provider.before_create = [THROTTLED]
-
-        async def look() -> None:
-            waiting = waiting_for(await w.state(), await w.task(), w.clock.now())
-            assert waiting is not None
-            assert (waiting.reason, waiting.until) == ("rate_limit", START + timedelta(seconds=7))
-
-        w.while_asleep = [look]
-        await w.launch()
-        assert w.while_asleep == []
-        assert (await w.attempt()).delay is None
-
-
 # Two at once
 
 
@@ -662,136 +552,6 @@ async def test_on_v1_a_create_of_unknown_outcome_that_is_held_back_is_repeated_w
         assert w.waits[1] == 7.0
 
 
-# Stops, deadlines and receipts while the create is under way
-
-
-@both
-async def test_a_cancel_does_not_wait_until_a_throttle_is_over(version: ApiVersion) -> None:
-    async with world(version) as w:
-        await w.create()
-        w.provider.before_create = [LONG_THROTTLED] * 2
-
-        async def cancel() -> None:
-            await w.do(CancelOrchestration())
-
-        w.while_asleep = [cancel]
-        await w.launch()
-        assert (await w.state()).status is OrchestrationStatus.CANCELLED
-        assert (sum(w.waits), w.provider.agents, len(w.provider.requests)) == (60.0, {}, 1)
-        assert await w.holders() == []
-
-
-@both
-async def test_a_throttle_is_waited_for_to_its_end_by_one_that_is_wanted(version: ApiVersion) -> None:
-    async with world(version) as w:
-        await w.create()
-        w.provider.before_create = [LONG_THROTTLED]
-        await w.launch()
-        assert (sum(w.waits), len(w.provider.requests)) == (900.0, 2)
-
-
-@both
-async def test_a_stop_asked_for_while_the_create_is_unknown_waits_for_the_agent_and_then_holds(
-    version: ApiVersion,
-) -> None:
-    async with world(version) as w:
-        await w.create(make_task("a", timeout_minutes=1))
-        w.provider.after_create = [UNANSWERED]
-        w.provider.on_find = [UNAVAILABLE] * 10
-
-        async def expire() -> None:
-            w.clock.advance(timedelta(minutes=1))
-            await w.expire()
-
-        w.while_asleep = [expire]
-        await w.launch()
-        attempt = await w.attempt()
-        assert attempt.phase is Phase.CREATED
-        assert attempt.stop_reason == "TIMEOUT"
-        assert len(w.provider.requests) == 1, "what is to be stopped is not created again"
-        assert await w.known_agents() == list(w.provider.agents)
-
-
-@both
-async def test_a_stop_of_what_was_never_created_ends_the_attempt_after_the_settle_time(version: ApiVersion) -> None:
-    async with world(version) as w:
-        await w.create(make_task("a", timeout_minutes=1, max_retries=0))
-        w.provider.before_create = [UNANSWERED]
-        lost = w.clock.now()
-
-        async def expire() -> None:
-            w.clock.advance(timedelta(minutes=1))
-            await w.expire()
-
-        w.while_asleep = [expire]
-        await w.launch()
-        task = await w.task()
-        assert task.status is TaskStatus.FAILED
-        assert task.failure is not None
-        assert task.failure.code == "TIMEOUT"
-        assert w.clock.now() - lost >= SETTLE
-        assert len(w.provider.requests) == 1
-        assert await w.holders() == []
-
-
-@both
-async def test_a_deadline_that_passes_while_throttled_ends_the_attempt_without_an_agent(version: ApiVersion) -> None:
-    async with world(version) as w:
-        await w.create(make_task("a", timeout_minutes=2, max_retries=0))
-        w.provider.before_create = [THROTTLED] * 1000
-        await w.launch()
-        task = await w.task()
-        assert task.failure is not None
-        assert task.failure.code == "TIMEOUT"
-        assert w.provider.agents == {}
-        assert w.provider.finds == []
-
-
-async def test_a_deadline_that_passes_in_the_create_leaves_the_agent_known_so_that_it_can_be_stopped() -> None:
-    async with world("v0") as w:
-        await w.create(make_task("a", timeout_minutes=1))
-
-        async def boot() -> None:
-            w.clock.advance(timedelta(minutes=2))
-
-        w.provider.before_create = [boot]
-        await w.launch()
-        assert (await w.attempt()).phase is Phase.CREATED
-
-
-@both
-async def test_an_agent_that_a_receipt_made_known_is_not_created_again(version: ApiVersion) -> None:
-    async with world(version) as w:
-        await w.create()
-        ticket = await w.ticket()
-        w.provider.before_create = [THROTTLED]
-
-        async def receipt() -> None:
-            agent_id = w.provider.requests[0].agent_id if version == "v1" else "bc_provider-1"
-            await w.do(observed(ticket, AgentStatus.RUNNING, agent_id))
-
-        w.while_asleep = [receipt]
-        await w.launch()
-        assert len(w.provider.requests) == 1
-        assert (await w.attempt()).phase is Phase.CREATED
-        assert await w.holders() == [ticket]
-
-
-async def test_an_end_that_overtakes_the_reply_to_the_create_gives_the_slot_back() -> None:
-    async with world("v0") as w:
-        await w.create()
-        ticket = await w.ticket()
-
-        async def receipt() -> None:
-            await w.do(observed(ticket, AgentStatus.FINISHED, "bc_provider-1"))
-
-        w.provider.after_create = [receipt]
-        await w.launch()
-        assert (await w.task()).status is TaskStatus.COMPLETED
-        assert await w.known_agents() == ["bc_provider-1"]
-        assert await w.holders() == []
-
-
 # Crashes
 
 
@@ -891,16 +651,6 @@ async def test_on_v0_a_crash_after_a_throttle_does_not_lead_to_a_second_create()
 
 
 # Odds and ends
-
-
-def observed(ticket: Ticket, status: AgentStatus, agent_id: str) -> ObserveAgent:
-    return ObserveAgent(
-        attempt_id=ticket.attempt_id,
-        agent_id=agent_id,
-        status=status,
-        provider_status=status.value,
-        source="webhook",
-    )
 
 
 def started(ticket: Ticket) -> StartAttempt:

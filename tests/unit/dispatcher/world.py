@@ -204,3 +204,13 @@ def make_task(name: str, **fields: Any) -> TaskSpec:
 
 def delivery(data: bytes, *, deliveries: int = 1, subject: str = "test", sequence: int = 1) -> Delivery:
     return Delivery(subject, data, {}, deliveries, sequence, START)
+
+
+def observed(ticket: Ticket, status: AgentStatus, agent_id: str) -> ObserveAgent:
+    return ObserveAgent(
+        attempt_id=ticket.attempt_id,
+        agent_id=agent_id,
+        status=status,
+        provider_status=status.value,
+        source="webhook",
+    )
