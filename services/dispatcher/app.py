@@ -50,6 +50,7 @@ _RECONCILE_WORKERS = 64
 _TIMER_WORKERS = 16
 # An agent may take a minute to be created; more at once than this the provider would not like either.
 _MOST_LAUNCHES = 256
+_LONGEST_CREATE = timedelta(seconds=150)
 # A ticket that waits for a slot comes again every few seconds, so how often it came says nothing of failures.
 _TICKET_DELAYS = (1.0, 5.0, 30.0)
 # A command that fails this often hits a defect; it is parked where it can be seen and sent again.
@@ -78,7 +79,7 @@ async def build(settings: DispatcherSettings, runtime: Runtime) -> AsyncIterator
             slots,
             provider,
             clock,
-            settle=timedelta(seconds=settings.create_settle_seconds),
+            settle=_settle(settings),
             webhook_for=_webhooks(settings),
             create_wait=partial(limiter.wait, "create"),
             is_held=QueueHolds(held).is_held,
@@ -137,6 +138,18 @@ class _NatsAnswers:
 
     async def send(self, reply_to: str, reply: Reply) -> None:
         await send_reply(self._nc, reply_to, reply.encode())
+
+
+def _settle(settings: DispatcherSettings) -> timedelta:
+    """How long a create without an answer may still take effect."""
+    settle = timedelta(seconds=settings.create_settle_seconds)
+    if settle < _LONGEST_CREATE:
+        _log.warning(
+            "CREATE_SETTLE_SECONDS is below the %d s that a create may take: one that is given up too early leaves an"
+            " agent beside that of the next attempt",
+            _LONGEST_CREATE.total_seconds(),
+        )
+    return settle
 
 
 def _cleanup(settings: DispatcherSettings) -> Cleanup:
