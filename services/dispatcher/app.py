@@ -114,7 +114,7 @@ async def build(settings: DispatcherSettings, runtime: Runtime) -> AsyncIterator
         await broker.start()
         tasks = [
             asyncio.create_task(audit.run(settings.slot_audit_seconds), name="slot-audit"),
-            asyncio.create_task(watch_consumers(nc, _CONSUMERS), name="watch-consumers"),
+            asyncio.create_task(watch_consumers(nc, _CONSUMERS, observer=metrics), name="watch-consumers"),
         ]
         for task in tasks:
             runtime.supervise(task)

@@ -14,6 +14,7 @@ from typing import assert_never
 
 from services.dispatcher.schedules import Schedules
 from services.dispatcher.slots import SlotPool
+from services.dispatcher.tally import tally
 from shared.command_handler import Cause, CommandHandler
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import Provider
@@ -69,9 +70,12 @@ class Reconciler:
 
     async def on_commit(self, delivery: Delivery) -> None:
         """Carry out the plan of the state that a commit of EVENTS led to."""
-        decided = await self.handler.learn(Stored(delivery.sequence, decode(delivery.data)))
+        commit = decode(delivery.data)
+        decided = await self.handler.learn(Stored(delivery.sequence, commit))
         if decided.state is None:
             return
+        if delivery.deliveries == 1:
+            tally(commit, decided.state)
         with log_context(orchestration=decided.state.id):
             try:
                 await self.reconcile(decided.state)

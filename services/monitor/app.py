@@ -66,7 +66,9 @@ async def build(settings: MonitorSettings, runtime: Runtime) -> AsyncIterator[No
         subscribe(broker, MONITOR_WATCH, watch.on_watched, workers=_WORKERS, delays=_WATCH_DELAYS, observer=metrics)
         await broker.start()
         loops = [
-            asyncio.create_task(watch_consumers(nc, [MONITOR_RECEIPTS, MONITOR_WATCH]), name="watch-consumers"),
+            asyncio.create_task(
+                watch_consumers(nc, [MONITOR_RECEIPTS, MONITOR_WATCH], observer=metrics), name="watch-consumers"
+            ),
             asyncio.create_task(crowd.keep_counting(), name="count-watched"),
             asyncio.create_task(telling.run(), name="progress"),
         ]

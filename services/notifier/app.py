@@ -60,15 +60,15 @@ async def _consuming(
     announcer: Announcer,
     deliverer: Deliverer,
 ) -> AsyncIterator[None]:
-    broker = make_broker(settings.nats_url, "notifier", grace=settings.stop_seconds)
+    broker, metrics = make_broker(settings.nats_url, "notifier", grace=settings.stop_seconds), ConsumerMetrics()
     for spec, handler, workers in (
         (NOTIFIER_EVENTS, announcer.on_commit, _ANNOUNCING),
         (NOTIFIER_DELIVERIES, deliverer.on_notification, _DELIVERING),
     ):
-        subscribe(broker, spec, handler, workers=workers, publisher=publisher, observer=ConsumerMetrics())
+        subscribe(broker, spec, handler, workers=workers, publisher=publisher, observer=metrics)
     await broker.start()
     watching = asyncio.create_task(
-        watch_consumers(runtime.nc, (NOTIFIER_EVENTS, NOTIFIER_DELIVERIES)), name="watch-consumers"
+        watch_consumers(runtime.nc, (NOTIFIER_EVENTS, NOTIFIER_DELIVERIES), observer=metrics), name="watch-consumers"
     )
     runtime.supervise(watching)
     try:

@@ -86,6 +86,9 @@ class Observer(Protocol):
     def failed(self, consumer: str, kind: str) -> None:
         """A message was put back because of an error (`retry`) or given up (`poison`, `exhausted`)."""
 
+    def waiting(self, consumer: str, messages: int) -> None:
+        """So many messages wait, at their first or a further delivery, or are being handled."""
+
 
 class _Nobody:
     def waited(self, consumer: str, seconds: float) -> None: ...
@@ -93,6 +96,8 @@ class _Nobody:
     def processed(self, consumer: str, seconds: float) -> None: ...
 
     def failed(self, consumer: str, kind: str) -> None: ...
+
+    def waiting(self, consumer: str, messages: int) -> None: ...
 
 
 def subscribe(
@@ -368,8 +373,12 @@ def _dead_headers(delivery: Delivery, kind: str, reason: str) -> dict[str, str]:
     }
 
 
-async def watch_consumers(nc: Client, specs: Sequence[ConsumerSpec], *, every: float = 10.0) -> None:
+async def watch_consumers(
+    nc: Client, specs: Sequence[ConsumerSpec], *, observer: Observer | None = None, every: float = 10.0
+) -> None:
     """Runs for ever, while the consumers exist: one that was deleted looks like one without messages.
+
+    `observer` is told how many messages each has.
 
     Raises:
         TopologyDriftError: a consumer is gone; end the process, for its start tells what is to be done.
@@ -379,8 +388,11 @@ async def watch_consumers(nc: Client, specs: Sequence[ConsumerSpec], *, every: f
         await asyncio.sleep(every)
         for spec in specs:
             try:
-                await manager.consumer_info(spec.stream, spec.name)
+                info = await manager.consumer_info(spec.stream, spec.name)
             except NotFoundError as exc:
                 raise TopologyDriftError(f"consumer {spec.name} of {spec.stream} is gone") from exc
             except (NatsError, TimeoutError) as exc:
                 _log.warning("Could not look after consumer %s: %r", spec.name, exc)
+            else:
+                if observer is not None:
+                    observer.waiting(spec.name, (info.num_pending or 0) + (info.num_ack_pending or 0))

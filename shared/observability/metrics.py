@@ -18,7 +18,7 @@ PROVIDER_CALLS = Counter("cursor_api_calls", "Calls to the provider", ["endpoint
 PROVIDER_SECONDS = Histogram(
     "cursor_api_duration_seconds", "Time of a call to the provider", ["endpoint"], buckets=_CALL_SECONDS
 )
-QUEUE_SIZE = Gauge("queue_size", "Messages that wait for a consumer", ["queue"])
+QUEUE_SIZE = Gauge("queue_size", "Messages that wait for a consumer or are being handled", ["queue"])
 QUEUE_WAITING_SECONDS = Histogram(
     "queue_waiting_time_seconds",
     "From the storing of a message to its first handler",
@@ -54,3 +54,6 @@ class ConsumerMetrics:
 
     def failed(self, consumer: str, kind: str) -> None:
         ERRORS.labels(consumer, kind).inc()
+
+    def waiting(self, consumer: str, messages: int) -> None:
+        QUEUE_SIZE.labels(consumer).set(messages)

@@ -9,9 +9,9 @@ from services.api.responses import HealthShape, Json, LivenessShape, ReadinessSh
 
 router = APIRouter(tags=["health"])
 
-_METRICS_EXAMPLE = """# HELP tasks_total Tasks that have ended
-# TYPE tasks_total counter
-tasks_total{complexity="moderate",priority="medium",status="COMPLETED"} 3.0
+_METRICS_EXAMPLE = """# HELP projection_lag_events Messages of the log that the read side does not show yet
+# TYPE projection_lag_events gauge
+projection_lag_events 0.0
 """
 
 

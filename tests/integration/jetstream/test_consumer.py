@@ -42,6 +42,7 @@ class Seen:
     deliveries: list[Delivery] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
 
     def waited(self, consumer: str, seconds: float) -> None: ...
 
@@ -52,6 +53,10 @@ class Seen:
     def failed(self, consumer: str, kind: str) -> None:
         assert consumer == DISPATCHER_COMMANDS.name
         self.failures.append(kind)
+
+    def waiting(self, consumer: str, messages: int) -> None:
+        assert consumer == DISPATCHER_COMMANDS.name
+        self.sizes.append(messages)
 
     def counted(self, then: Handler) -> Handler:
         async def handle(delivery: Delivery) -> None:
@@ -395,9 +400,11 @@ async def test_subscribing_changes_nothing_on_the_broker(nats: NatsServer, nc: C
     assert await configuration() == before
 
 
-async def test_a_consumer_that_was_deleted_is_noticed(nc: Client) -> None:
-    watching = asyncio.create_task(watch_consumers(nc, [DISPATCHER_COMMANDS], every=0.1))
-    await asyncio.sleep(0.3)
+async def test_a_consumer_is_looked_after_and_noticed_when_it_was_deleted(nc: Client, seen: Seen) -> None:
+    await publish(nc, b"1", b"2")
+    watching = asyncio.create_task(watch_consumers(nc, [DISPATCHER_COMMANDS], observer=seen, every=0.1))
+    await eventually(lambda: len(seen.sizes) >= 2)
+    assert seen.sizes[-1] == 2
     assert not watching.done()
     await nc.jsm().delete_consumer(COMMANDS, DISPATCHER_COMMANDS.name)
     with pytest.raises(TopologyDriftError, match="dispatcher-commands"):
