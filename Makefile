@@ -2,8 +2,9 @@
 SHELL := /bin/sh
 
 BIN := .venv/bin
-# More than there are cores: the tests wait for servers most of the time.
-WORKERS ?= 4
+# More than there are cores: the tests wait for servers most of the time. Who is through takes tests from the others.
+WORKERS ?= 6
+PYTEST := .venv/bin/python -m pytest -n $(WORKERS) --dist worksteal
 
 # Keyed on content, not on time, which a clone sets at will, and on this folder, because an environment can't be moved.
 LOCKED := .venv/.locked-$(shell { cat requirements-dev.lock; pwd; } | cksum | tr ' ' '-')
@@ -39,16 +40,16 @@ up: $(INSTALLED) ## run the whole system on this machine until Ctrl-C
 	@exec $(BIN)/orchestrator up
 
 test: $(INSTALLED) ## run the tests
-	@exec $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	@exec $(PYTEST) $(ARGS)
 
 test-all: $(INSTALLED) ## run every test, those that take a minute or more as well
-	@exec $(BIN)/python -m pytest -n $(WORKERS) -m "long or not long" $(ARGS)
+	@exec $(PYTEST) -m "long or not long" $(ARGS)
 
 check: $(INSTALLED) ## run what must pass before a change: format, lint, types, tests
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy --strict $(CODE)
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(PYTEST) $(ARGS)
 
 machine: $(INSTALLED) ## go long ways through the REST API, each answer held against a model
 	@MACHINE_EXAMPLES=$(or $(EXAMPLES),200) MACHINE_STEPS=50 exec $(BIN)/python -m pytest \

@@ -63,6 +63,7 @@ def _next_port() -> int:
         text = os.pread(file, 16, 0)
         last = int(text) if text.isdigit() else _random.randint(_LOWEST, _HIGHEST)
         port = last + 1 if _LOWEST <= last < _HIGHEST else _LOWEST
+        os.ftruncate(file, 0)
         os.pwrite(file, str(port).encode(), 0)
     finally:
         os.close(file)
