@@ -1,12 +1,24 @@
 """Wires the real servers of tests/support into fixtures; whatever can be imported lives there, not here."""
 
+import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from deploy.local import ports
 from deploy.local.nats import NatsServer
 from deploy.local.postgres import PostgresServer
 from tests.support.servers import fresh_database, nats_server, postgres_server
+
+os.environ.setdefault(ports.COUNTER, str(Path(tempfile.gettempdir()) / f"orchestrator-ports-{os.getuid()}"))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Take the counter of ports away, once all workers are through."""
+    if not hasattr(config, "workerinput"):
+        Path(os.environ[ports.COUNTER]).unlink(missing_ok=True)
 
 
 @pytest.fixture(name="nats")

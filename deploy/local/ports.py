@@ -5,8 +5,6 @@ import fcntl
 import os
 import random
 import socket
-import tempfile
-from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
 
@@ -15,8 +13,9 @@ LOOPBACK = "127.0.0.1"
 # port may be given that very port as its own, connect to itself, and hold it.
 _LOWEST, _HIGHEST = 20_000, 32_000
 
-# Where processes of this user meet, so that none is given a port that another one has just been given.
-_COUNTER = Path(tempfile.gettempdir()) / f"orchestrator-ports-{os.getuid()}"
+COUNTER = "ORCHESTRATOR_PORT_COUNTER"
+"""Names the environment variable with a file by which processes that start many servers at once, as tests do, keep out
+of each other's way: none is given a port that another one has just been given."""
 # Hypothesis and test plugins seed the global generator, so that two test processes would draw the same ports.
 _random = random.SystemRandom()
 
@@ -40,24 +39,21 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on.
+    """A loopback port that nobody listens on. Nothing reserves it, so use it soon.
 
-    Nothing reserves it, but nobody who asks here is given it again before all others have been: time enough to
-    listen on it, and to restart on it.
+    Those who share a counter are given it again only after all others: time enough to restart on it, too.
     """
+    counter = os.environ.get(COUNTER)
     for _ in range(200):
-        port = _next_port()
+        port = _count(counter) if counter else _random.randint(_LOWEST, _HIGHEST)
         if is_free(port):
             return port
     raise PortTakenError(f"no free port between {_LOWEST} and {_HIGHEST}")
 
 
-def _next_port() -> int:
-    """The port behind the one that was given last, whoever asked; any where they cannot be counted."""
-    try:
-        file = os.open(_COUNTER, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError:
-        return _random.randint(_LOWEST, _HIGHEST)
+def _count(counter: str) -> int:
+    """The port behind the one that was given last, whoever asked."""
+    file = os.open(counter, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
         text = os.pread(file, 16, 0)

@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from deploy.local.ports import free_port
+from deploy.local.ports import COUNTER, free_port
 from deploy.local.settings import LocalSettings, LocalSettingsError
 from tests.support.eventually import eventually
 from tests.support.servers import temporary_folder
@@ -46,7 +46,13 @@ def up(system: Path) -> Iterator[Callable[..., Run]]:
 @contextmanager
 def _up(system: Path, settings: dict[str, str]) -> Iterator[Run]:
     # Any key but none: the toy system has no use for the simulator.
-    environment = {"PATH": os.environ["PATH"], "CURSOR_API_KEY": "toy", "API_PORT": "0", **settings}
+    environment = {
+        "PATH": os.environ["PATH"],
+        COUNTER: os.environ[COUNTER],
+        "CURSOR_API_KEY": "toy",
+        "API_PORT": "0",
+        **settings,
+    }
     with subprocess.Popen(
         [sys.executable, "-m", "deploy.local.up"],
         cwd=system,

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from deploy.local.ports import COUNTER
 from tests.support.eventually import eventually
 from tests.support.servers import temporary_folder
 
@@ -121,6 +122,7 @@ async def running_system(**settings: str) -> AsyncIterator[RunningSystem]:
 def _start(folder: Path, settings: dict[str, str]) -> subprocess.Popen[bytes]:
     environment = {
         "PATH": os.environ["PATH"],
+        COUNTER: os.environ.get(COUNTER, ""),
         "ORCHESTRATOR_DATA_DIR": str(folder),
         "API_PORT": "0",
         "SIMULATOR_PORT": "0",
