@@ -13,6 +13,7 @@ import psycopg
 from psycopg import AsyncConnection
 
 from services.api.read_side import CHANNEL, PROJECTION
+from shared.ending import end
 from shared.postgres.pool import session
 
 _log = logging.getLogger(__name__)
@@ -126,5 +127,4 @@ async def watching(watcher: CheckpointWatcher) -> AsyncIterator[asyncio.Task[Non
     try:
         yield task
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end(task)

@@ -13,6 +13,7 @@ from nats.errors import Error as NatsError
 from services.api.queries import Queries
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import Account
+from shared.ending import end
 from shared.jetstream.topology import COMMANDS, DISPATCHER_COMMANDS
 from shared.moments import written
 from shared.observability.health import Check
@@ -55,8 +56,7 @@ class ProviderCheck:
 
     async def aclose(self) -> None:
         if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.gather(self._asking, return_exceptions=True)
+            await end(self._asking)
 
 
 @dataclass(frozen=True, slots=True)

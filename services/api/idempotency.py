@@ -56,6 +56,7 @@ from services.api.problems import InvalidRequestError, problem
 from shared.domain.commands import Command
 from shared.domain.errors import Refusal
 from shared.domain.ids import derive_id
+from shared.ending import end
 from shared.jetstream.errors import PayloadTooLargeError
 from shared.ports import Clock, Ids
 
@@ -135,9 +136,7 @@ class Idempotency:
 
     async def aclose(self) -> None:
         """Leave what is under way to the next repeat."""
-        for run in list(self._runs.values()):
-            run.cancel()
-        await asyncio.gather(*self._runs.values(), return_exceptions=True)
+        await end(*self._runs.values())
 
     def fresh(self) -> RequestIds:
         """Ids for a request without a key."""

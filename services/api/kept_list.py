@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, TypeVar
 
 from shared.cursor.errors import ProviderError
+from shared.ending import end
 
 _log = logging.getLogger(__name__)
 
@@ -81,5 +82,4 @@ class KeptList(Generic[T]):
     async def aclose(self) -> None:
         """Stop asking."""
         if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.gather(self._asking, return_exceptions=True)
+            await end(self._asking)

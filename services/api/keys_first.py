@@ -11,6 +11,7 @@ import psycopg
 from services.api.auth import ALL_PERMISSIONS
 from services.api.keys import NewKey, make_key, short_id
 from services.api.keys_table import Draft, KeyTable
+from shared.ending import end
 from shared.system import RandomIds
 
 _log = logging.getLogger(__name__)
@@ -55,5 +56,4 @@ async def first_key_ensured(table: KeyTable, *, team: str, environment: str) -> 
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end(task)

@@ -14,6 +14,7 @@ from services.api.auth import Permission, Principal
 from services.api.errors import ApiError
 from services.api.keys import fingerprint, id_of
 from services.api.keys_table import KeyRecord
+from shared.ending import end
 from shared.ports import Clock
 
 _log = logging.getLogger(__name__)
@@ -91,9 +92,7 @@ class Keyring:
                 known.read_at = -math.inf
 
     async def aclose(self) -> None:
-        for task in self._reading.values():
-            task.cancel()
-        await asyncio.gather(*self._reading.values(), return_exceptions=True)
+        await end(*self._reading.values())
 
     def _refuse_ended(self, record: KeyRecord) -> None:
         # Only who holds the whole key learns this.

@@ -8,6 +8,7 @@ from datetime import datetime
 
 import psycopg
 
+from shared.ending import end
 from shared.ports import Clock
 
 _log = logging.getLogger(__name__)
@@ -42,8 +43,7 @@ class LastUse:
         try:
             yield task
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end(task)
             await self.flush()
 
     async def _run(self, every: float) -> None:

@@ -16,6 +16,7 @@ from services.api.listener import Cut, Listener, Load
 from services.api.newest import Newest
 from services.api.projections import apply
 from shared.domain.state import Orchestration
+from shared.ending import end
 from shared.envelope import Stored
 from shared.jetstream.errors import UnreadableCommitError
 from shared.messages import Progress
@@ -384,5 +385,4 @@ async def following(hub: LiveHub) -> AsyncIterator[asyncio.Task[None]]:
         yield task
     finally:
         hub.close()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end(task)

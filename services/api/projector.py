@@ -21,6 +21,7 @@ from services.api.projections import BrokenHistoryError
 from services.api.read_side import FencedError
 from services.api.source import JetStreamSource, Source
 from services.api.term import Term
+from shared.ending import end
 from shared.jetstream.errors import UnreadableCommitError
 from shared.jetstream.topology import EVENTS
 from shared.observability.health import Check
@@ -200,8 +201,7 @@ async def running(projector: Projector) -> AsyncIterator[asyncio.Task[None]]:
     finally:
         stop.set()
         await asyncio.wait({task}, timeout=_STOP_SECONDS)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end(task)
 
 
 class ProjectorSettings(ServiceSettings):

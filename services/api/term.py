@@ -14,6 +14,7 @@ from services.api.projections import BrokenHistoryError, fold, replay
 from services.api.read_side import PROJECTION, ReadSide
 from services.api.source import Source
 from services.api.state_cache import StateCache
+from shared.ending import end
 from shared.envelope import Stored
 from shared.observability.metrics import PROJECTION_LAG, PROJECTION_SEQUENCE
 
@@ -140,9 +141,7 @@ class _Ahead:
         return batch
 
     async def close(self) -> None:
-        for task in (self._next, self._stop):
-            task.cancel()
-        await asyncio.gather(self._next, self._stop, return_exceptions=True)
+        await end(self._next, self._stop)
         if isinstance(self._batches, AsyncGenerator):
             await self._batches.aclose()
 

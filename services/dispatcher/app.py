@@ -20,6 +20,7 @@ from shared.command_handler import CommandHandler
 from shared.command_message import Reply
 from shared.cursor.provider import WebhookTarget
 from shared.domain.plan import Cleanup
+from shared.ending import end
 from shared.jetstream.consumer import subscribe, watch_consumers
 from shared.jetstream.event_log import JetStreamEventLog
 from shared.jetstream.kv import JetStreamKeyValue
@@ -121,9 +122,7 @@ async def build(settings: DispatcherSettings, runtime: Runtime) -> AsyncIterator
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(*tasks)
             await broker.stop()
 
 

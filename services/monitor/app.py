@@ -23,6 +23,7 @@ from services.monitor.sweep import Sweeper
 from services.monitor.turns import Turns
 from services.monitor.watch import Watch
 from shared.command_handler import CommandHandler
+from shared.ending import end
 from shared.following import Following
 from shared.jetstream.consumer import subscribe, watch_consumers
 from shared.jetstream.event_log import JetStreamEventLog
@@ -78,9 +79,7 @@ async def build(settings: MonitorSettings, runtime: Runtime) -> AsyncIterator[No
             async with _sweeping(settings, runtime, observer):
                 yield
         finally:
-            for loop in loops:
-                loop.cancel()
-            await asyncio.gather(*loops, return_exceptions=True)
+            await end(*loops)
             await broker.stop()
             await streams.aclose()
 
@@ -104,8 +103,7 @@ async def _sweeping(settings: MonitorSettings, runtime: Runtime, observer: Obser
             async with AskedSweeps(nc, sweeper).answering():
                 yield
         finally:
-            sweeping.cancel()
-            await asyncio.gather(sweeping, return_exceptions=True)
+            await end(sweeping)
 
 
 def _sweeper(

@@ -11,6 +11,7 @@ from nats.aio.msg import Msg
 
 from services.monitor.sweep import OUTSIDE, Sweeper
 from shared.cursor.errors import ProviderError
+from shared.ending import end
 from shared.jetstream.errors import PublishUnavailableError
 from shared.jetstream.replies import send_reply
 from shared.sweeping import MONITORS, SWEEP_SUBJECT, SweepAnswer, SweepRequest
@@ -35,9 +36,7 @@ class AskedSweeps:
         finally:
             if self.nc.is_connected:
                 await subscription.unsubscribe()
-            for task in self._under_way:
-                task.cancel()
-            await asyncio.gather(*self._under_way, return_exceptions=True)
+            await end(*self._under_way)
 
     async def _on_request(self, message: Msg) -> None:
         # In a task of its own: the next one shall not wait until this one, which may take minutes, is done.

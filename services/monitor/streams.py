@@ -22,6 +22,7 @@ from shared.cursor.errors import ProviderError
 from shared.cursor.provider import Provider, StreamEvent
 from shared.cursor.refusals import AGENT_NOT_FOUND, RUN_NOT_FOUND, STREAM_EXPIRED
 from shared.domain.state import Attempt
+from shared.ending import end
 from shared.messages import Watched
 from shared.observability.logging import log_context
 
@@ -97,10 +98,7 @@ class Streams:
 
     async def aclose(self) -> None:
         """Leave every stream; the polls go on elsewhere."""
-        tasks = list(self._open.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*self._open.values())
 
     def _closed(self, watched: Watched, task: asyncio.Task[None]) -> None:
         self._open.pop(watched.attempt_id, None)

@@ -14,6 +14,7 @@ from services.notifier.publish import Announcer
 from services.notifier.records import PostgresRecords
 from services.notifier.schedule import SCHEDULE
 from services.notifier.settings import NotifierSettings
+from shared.ending import end
 from shared.jetstream.consumer import subscribe, watch_consumers
 from shared.jetstream.event_log import JetStreamEventLog
 from shared.jetstream.publish import JetStreamPublisher
@@ -74,6 +75,5 @@ async def _consuming(
     try:
         yield
     finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        await end(watching)
         await broker.stop()

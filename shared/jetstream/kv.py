@@ -5,7 +5,7 @@ import logging
 import re
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Protocol
@@ -15,6 +15,7 @@ from nats.errors import Error as NatsError
 from nats.js.api import Header
 
 from shared import failpoints
+from shared.ending import end
 from shared.jetstream.errors import PublishRefusedError, PublishUnavailableError
 from shared.jetstream.history import HistoryReader, RawMessage
 from shared.jetstream.publish import Ack, BrokerRefusal, check_size, request_ack
@@ -171,9 +172,7 @@ class JetStreamKeyValue:
             await complete.wait()
             yield view
         finally:
-            following.cancel()
-            with suppress(asyncio.CancelledError):
-                await following
+            await end(following)
 
     async def _change(self, key: str, value: bytes, revision: int, headers: dict[str, str]) -> int:
         """The sequence of the change, 0 if the key is not at `revision` any more."""
