@@ -1,10 +1,10 @@
 """Services that start at once: forked from one process that has imported them all."""
 
 import asyncio
-import ctypes
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
@@ -18,8 +18,6 @@ from services.monitor.app import main as monitor
 from services.notifier.app import build as notifier
 from services.notifier.settings import NotifierSettings
 from shared.process import run
-
-_PR_SET_PDEATHSIG = 1
 
 # A try whose process died counts, and nobody is to wait minutes for the one after it.
 _SCHEDULE = [timedelta(seconds=1)] * 9
@@ -69,11 +67,19 @@ class Fork:
 
 
 def _become(name: str, environment: Mapping[str, str], log: str) -> None:
-    """In the child: be the service, and die with whoever forks."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    """In the child: be the service."""
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     os.environ.clear()
     os.environ.update(environment)
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     for stream in (1, 2):
         os.dup2(output, stream)
     _MAINS[name]()
+
+
+def _die_with_parent() -> None:
+    """However the sweep ends: not to be left behind, for each that is left keeps the forking process, too."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGKILL)

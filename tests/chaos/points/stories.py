@@ -11,6 +11,8 @@ from tests.chaos.points.world import World
 from tests.support.eventually import eventually
 
 _LONG = "[[sim:slow=600]]"
+# At work for longer than the dispatcher waits between two audits of its slots.
+_AUDITED = "[[sim:slow=4]]"
 _ASK_SECONDS = 60.0
 # Before an agent is known to be there an attempt may be given up (v0), which must not be what ends a task.
 _MANY_RETRIES = 10
@@ -107,6 +109,11 @@ async def _two_tasks(tale: Tale) -> None:
     await tale.becomes("COMPLETED", "orchestration.completed")
 
 
+async def _audited(tale: Tale) -> None:
+    await tale.create(_AUDITED)
+    await tale.becomes("COMPLETED", "orchestration.completed")
+
+
 async def _failing_once(tale: Tale) -> None:
     await tale.create("[[sim:fail=1]]")
     await tale.becomes("COMPLETED", "orchestration.completed")
@@ -152,6 +159,7 @@ SMOOTH = Story("smooth", _smooth)
 STORIES = (
     SMOOTH,
     Story("two tasks", _two_tasks),
+    Story("audited", _audited),
     Story("failing once", _failing_once),
     Story("refused", _refused),
     Story("cancelled", _cancelled),
