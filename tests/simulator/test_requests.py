@@ -8,6 +8,11 @@ import pytest
 
 from tests.simulator.serving import REPOSITORY, json_of, refusal, simulator, v0_body, v1_body
 
+AGENT_ID = "bc-00000000-0000-4000-8000-000000000001"
+PNG = {"data": "aGk=", "mimeType": "image/png"}
+REPO_V0 = {"source": {"repository": REPOSITORY}}
+SUBAGENT = {"name": "reviewer", "description": "d", "prompt": "p"}
+
 BOTH = pytest.mark.parametrize("version", ["v0", "v1"])
 
 
@@ -56,7 +61,40 @@ async def test_any_key_is_good_when_none_is_set_but_no_key_is_not() -> None:
         ("/v1/agents", {"prompt": {"text": ""}}, "prompt.text"),
         ("/v1/agents", {"repos": []}, "prompt"),
         ("/v1/agents", {"prompt": {"text": "x", "images": [{"data": "aGk="}]}}, "prompt.images.0"),
-        ("/v1/agents", {"prompt": {"text": "x"}, "mcpServers": [{"name": "m"}]}, "mcpServers.0"),
+        (
+            "/v1/agents",
+            {"prompt": {"text": "x", "images": [{**PNG, "mimeType": "image/x"}]}},
+            "prompt.images.0.mimeType",
+        ),
+        ("/v1/agents", {"prompt": {"text": "x", "images": [{**PNG, "url": "https://x.example/i"}]}}, "prompt.images.0"),
+        ("/v1/agents", {"prompt": {"text": "x", "images": [PNG] * 6}}, "prompt.images"),
+        ("/v0/agents", {"prompt": {"text": "x", "images": [{"data": "aGk="}] * 6}, **REPO_V0}, "prompt.images"),
+        ("/v0/agents", {"prompt": {"text": "x", "images": [{"data": ""}]}, **REPO_V0}, "prompt.images.0.data"),
+        ("/v0/agents", v0_body(webhook={"url": "https://x.example/h", "secret": "s" * 257}), "webhook.secret"),
+        ("/v1/agents", v1_body(repos=[{"url": REPOSITORY}] * 21), "repos"),
+        ("/v1/agents", v1_body(agentId=AGENT_ID, envVars={"TOKEN": "x"}), "body"),
+        ("/v1/agents", v1_body(env={"type": "cloud", "name": "big"}), "body"),
+        ("/v1/agents", v1_body(envVars={"CURSOR_X": "x"}), "envVars.CURSOR_X.[key]"),
+        ("/v1/agents", v1_body(envVars={"": "x"}), "envVars..[key]"),
+        ("/v1/agents", v1_body(envVars={"N" * 256: "x"}), f"envVars.{'N' * 256}.[key]"),
+        ("/v1/agents", v1_body(envVars={"TOKEN": "é" * 2049}), "envVars.TOKEN"),
+        ("/v1/agents", v1_body(envVars={f"T{number}": "x" for number in range(51)}), "envVars"),
+        ("/v1/agents", v1_body(mcpServers=[{"name": "m"}]), "mcpServers.0"),
+        ("/v1/agents", v1_body(mcpServers=[{"name": "m", "command": "x", "headers": {}}]), "mcpServers.0"),
+        ("/v1/agents", v1_body(mcpServers=[{"name": "m", "command": "x", "type": "sse"}]), "mcpServers.0"),
+        ("/v1/agents", v1_body(mcpServers=[{"name": "m", "url": "https://me:x@m.example"}]), "mcpServers.0.url"),
+        ("/v1/agents", v1_body(mcpServers=[{"name": "m", "command": "x"}] * 2), "mcpServers"),
+        ("/v1/agents", v1_body(mcpServers=[{"name": f"m{n}", "command": "x"} for n in range(51)]), "mcpServers"),
+        ("/v1/agents", v1_body(customSubagents=[SUBAGENT] * 2), "customSubagents"),
+        ("/v1/agents", v1_body(customSubagents=[{**SUBAGENT, "name": f"s{n}"} for n in range(21)]), "customSubagents"),
+        ("/v1/agents", v1_body(customSubagents=[{**SUBAGENT, "name": "explore"}]), "customSubagents.0.name"),
+        ("/v1/agents", v1_body(customSubagents=[{**SUBAGENT, "name": "n" * 101}]), "customSubagents.0.name"),
+        ("/v1/agents", v1_body(customSubagents=[{**SUBAGENT, "prompt": "p" * 8193}]), "customSubagents.0.prompt"),
+        (
+            "/v1/agents",
+            v1_body(customSubagents=[{**SUBAGENT, "description": "d" * 1001}]),
+            "customSubagents.0.description",
+        ),
     ],
 )
 async def test_a_body_that_breaks_the_rules_is_refused_by_field(
@@ -70,6 +108,11 @@ async def test_a_body_that_breaks_the_rules_is_refused_by_field(
 async def test_no_body_and_broken_json_are_told_apart(shared_client: httpx.AsyncClient, version: str) -> None:
     refusal(await shared_client.post(f"/{version}/agents"), 400, "missing_body")
     refusal(await shared_client.post(f"/{version}/agents", content=b"{"), 400, "validation_error")
+
+
+async def test_a_deep_body_is_refused_like_any_other(shared_client: httpx.AsyncClient) -> None:
+    for deep in (b"[" * 900 + b"]" * 900, b'{"prompt":' * 900 + b"1" + b"}" * 900, b"[" * 9000):
+        refusal(await shared_client.post("/v1/agents", content=deep), 400, "validation_error")
 
 
 async def test_every_documented_field_of_a_create_is_accepted(shared_client: httpx.AsyncClient) -> None:
@@ -105,6 +148,8 @@ async def test_every_documented_field_of_a_create_is_accepted(shared_client: htt
     [
         ("/v0/agents", v0_body(model="gpt-1"), "invalid_model"),
         ("/v1/agents", v1_body(model={"id": "gpt-1"}), "invalid_model"),
+        ("/v1/agents", v1_body(customSubagents=[{**SUBAGENT, "model": "gpt-1"}]), "invalid_model"),
+        ("/v1/agents", v1_body(customSubagents=[{**SUBAGENT, "model": {"id": "gpt-1"}}]), "invalid_model"),
         ("/v0/agents", v0_body(target={"branchName": "a..b"}), "invalid_branch_name"),
     ],
 )
@@ -137,6 +182,12 @@ async def test_a_path_that_does_not_exist_answers_like_the_live_router(
 @BOTH
 async def test_a_bad_page_is_refused(shared_client: httpx.AsyncClient, version: str, query: str) -> None:
     refusal(await shared_client.get(f"/{version}/agents?{query}"), 400, "validation_error")
+
+
+@pytest.mark.parametrize("query", ["includeArchived=maybe", "includeArchived=", "prUrl=acme/widgets", "prUrl="])
+async def test_a_bad_filter_is_refused_by_name(shared_client: httpx.AsyncClient, query: str) -> None:
+    message = refusal(await shared_client.get(f"/v1/agents?{query}"), 400, "validation_error")
+    assert message.startswith(f"{query.partition('=')[0]}: ")
 
 
 async def test_the_repository_of_a_pull_request_is_enough_on_v0(shared_client: httpx.AsyncClient) -> None:

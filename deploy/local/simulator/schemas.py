@@ -35,6 +35,11 @@ def valid_branch(name: str) -> bool:
     return not _BAD_IN_BRANCH.search(name)
 
 
+def has_user(url: str) -> bool:
+    """Whether a valid URL has a user's name or password before its host."""
+    return bool(httpx.URL(url).userinfo)
+
+
 def _repository(url: str) -> str:
     if not _REPOSITORY.fullmatch(url):
         raise ValueError("must be a full repository URL, https://github.com/owner/repo")

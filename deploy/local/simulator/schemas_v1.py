@@ -1,23 +1,76 @@
 """Request bodies of the current version."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Sequence
+from typing import Annotated, Literal, Protocol, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from deploy.local.simulator.agents import NewAgent, Repository
 from deploy.local.simulator.models import check_model
-from deploy.local.simulator.schemas import Dimension, PullRequestUrl, RepositoryUrl, Strict, Text, WebUrl
+from deploy.local.simulator.schemas import (
+    Dimension,
+    PullRequestUrl,
+    RepositoryUrl,
+    Strict,
+    Text,
+    WebUrl,
+    has_user,
+)
 
 _AGENT_ID = r"^bc-[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 
+# Of base64: what 15 MB take.
+_IMAGE_LIMIT = 20 * 1024**2
+_BUILT_IN = frozenset({"explore", "shell", "debug", "computerUse", "cursorGuide"})
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+Named = TypeVar("Named", bound=_Named)
+
+
+def _variable(name: str) -> str:
+    if not 1 <= len(name.encode()) <= 255 or name.startswith("CURSOR_"):
+        raise ValueError("must have 1 to 255 bytes and not start with CURSOR_")
+    return name
+
+
+def _secret(value: str) -> str:
+    if not 1 <= len(value.encode()) <= 4096:
+        raise ValueError("must have 1 to 4096 bytes")
+    return value
+
+
+def _without_user(url: str) -> str:
+    if has_user(url):
+        raise ValueError("must not hold a user or password")
+    return url
+
+
+def _not_built_in(name: str) -> str:
+    if name in _BUILT_IN:
+        raise ValueError("is the name of a built-in subagent")
+    return name
+
+
+def _unique(named: Sequence[Named]) -> Sequence[Named]:
+    if len({one.name for one in named}) < len(named):
+        raise ValueError("names must be unique")
+    return named
+
+
 Mode = Literal["agent", "plan"]
-SecretValue = Annotated[str, Field(min_length=1, max_length=4096)]
+Variable = Annotated[str, AfterValidator(_variable)]
+SecretValue = Annotated[str, AfterValidator(_secret)]
 
 
 class Image(Strict):
-    data: Text | None = None
+    data: Annotated[str, Field(min_length=1, max_length=_IMAGE_LIMIT)] | None = None
     url: WebUrl | None = None
-    mimeType: Text | None = None
+    mimeType: Literal["image/png", "image/jpeg", "image/gif", "image/webp"] | None = None
     dimension: Dimension | None = None
 
     @model_validator(mode="after")
@@ -67,7 +120,7 @@ class McpServer(Strict):
     command: Text | None = None
     args: list[str] = Field(default=[])
     env: dict[str, str] = Field(default={})
-    url: WebUrl | None = None
+    url: Annotated[WebUrl, AfterValidator(_without_user)] | None = None
     headers: dict[str, str] = Field(default={})
     auth: McpAuth | None = None
 
@@ -83,10 +136,19 @@ class McpServer(Strict):
 
 
 class Subagent(Strict):
-    name: str = Field(min_length=1, max_length=100)
+    name: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_not_built_in)]
     description: str = Field(min_length=1, max_length=1000)
     prompt: str = Field(min_length=1, max_length=8192)
     model: Text | ModelRef | None = None
+
+    def model_name(self) -> str | None:
+        """None where it is that of the parent."""
+        name = self.model.id if isinstance(self.model, ModelRef) else self.model
+        return None if name == "inherit" else name
+
+
+McpServers = Annotated[list[McpServer], Field(max_length=50), AfterValidator(_unique)]
+Subagents = Annotated[list[Subagent], Field(max_length=20), AfterValidator(_unique)]
 
 
 class CreateAgent(Strict):
@@ -99,9 +161,9 @@ class CreateAgent(Strict):
     workOnCurrentBranch: bool = False
     autoCreatePR: bool = False
     skipReviewerRequest: bool = False
-    envVars: dict[str, SecretValue] = Field(default={}, max_length=50)
-    mcpServers: list[McpServer] = Field(default=[], max_length=50)
-    customSubagents: list[Subagent] = Field(default=[], max_length=20)
+    envVars: dict[Variable, SecretValue] = Field(default={}, max_length=50)
+    mcpServers: McpServers = Field(default=[])
+    customSubagents: Subagents = Field(default=[])
     mode: Mode = "agent"
 
     @model_validator(mode="after")
@@ -116,8 +178,10 @@ class CreateAgent(Strict):
         """Raises:
         ApiError: `invalid_model`.
         """
-        if self.model is not None:
-            check_model(self.model.id)
+        named = [self.model.id if self.model is not None else None, *(one.model_name() for one in self.customSubagents)]
+        for model in named:
+            if model is not None:
+                check_model(model)
         shown = {"env", "skipReviewerRequest", "customSubagents"} & self.model_fields_set
         return NewAgent(
             prompt=self.prompt.text,
@@ -133,5 +197,5 @@ class CreateAgent(Strict):
 
 class CreateRun(Strict):
     prompt: Prompt
-    mcpServers: list[McpServer] = Field(default=[], max_length=50)
+    mcpServers: McpServers = Field(default=[])
     mode: Mode | None = None
