@@ -101,7 +101,18 @@ async def test_refusals_carry_what_clients_need_to_act_on_them() -> None:
 
 @pytest.mark.parametrize(
     "marker",
-    ["explode", "fail=two", "fail=", "slow", "slow=-1", "slow=nan", "expire=1", "refuse=nothing", "refuse"],
+    [
+        "explode",
+        "fail=two",
+        "fail=",
+        "fail=" + "9" * 5000,
+        "slow",
+        "slow=-1",
+        "slow=nan",
+        "expire=1",
+        "refuse=nothing",
+        "refuse",
+    ],
 )
 async def test_a_marker_that_makes_no_sense_is_refused_by_name(shared_client: httpx.AsyncClient, marker: str) -> None:
     response = await shared_client.post("/v1/agents", json=v1_body(f"x [[sim:{marker}]]"))

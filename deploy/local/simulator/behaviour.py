@@ -18,6 +18,7 @@ Outcome = Literal["FINISHED", "ERROR", "EXPIRED"]
 
 _MARKER = re.compile(r"\[\[sim:([^\]]*)\]\]")
 _ALWAYS = math.inf
+_DIGITS = 9  # of a number of occasions
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ def _refusal(value: str) -> str:
 def _occasions(name: str, value: str) -> float:
     if not value:
         return _ALWAYS
-    if not value.isdecimal():
+    if not value.isdecimal() or len(value) > _DIGITS:
         raise _bad(name, value)
     return int(value)
 

@@ -107,7 +107,7 @@ async def read_body(request: Request, model: type[Body]) -> Body:
 
 def validated(content: object, model: type[Body]) -> Body:
     """As `read_body`, of what has been read already."""
-    null = _null_in(content, "")
+    null = _null_in(content)
     if null is not None:
         raise ApiError("validation_error", f"{null or 'body'}: null is not allowed")
     try:
@@ -136,18 +136,22 @@ def _problem(problem: ErrorDetails) -> str:
     return f"{'.'.join(map(str, problem['loc'])) or 'body'}: {problem['msg']}"
 
 
-def _null_in(value: object, path: str) -> str | None:
-    """The path of the first null, or None."""
-    match value:
-        case None:
-            return path
-        case dict():
-            items = [(f"{path}.{key}".lstrip("."), item) for key, item in value.items()]
-        case list():
-            items = [(f"{path}.{index}".lstrip("."), item) for index, item in enumerate(value)]
-        case _:
-            return None
-    return next((found for name, item in items if (found := _null_in(item, name)) is not None), None)
+def _null_in(content: object) -> str | None:
+    """The path of the first null, or None. Without recursion, which a deep body would exhaust."""
+    left = [("", content)]
+    while left:
+        path, value = left.pop()
+        match value:
+            case None:
+                return path
+            case dict():
+                items = [(f"{path}.{key}".lstrip("."), item) for key, item in value.items()]
+            case list():
+                items = [(f"{path}.{index}".lstrip("."), item) for index, item in enumerate(value)]
+            case _:
+                continue
+        left += reversed(items)
+    return None
 
 
 def page_of(request: Request) -> tuple[int, str | None]:
@@ -161,3 +165,14 @@ def page_of(request: Request) -> tuple[int, str | None]:
     if cursor == "":
         raise ApiError("validation_error", "cursor: must not be empty")
     return limit, cursor
+
+
+def flag_of(request: Request, name: str, default: bool) -> bool:
+    """A yes or no in the query."""
+    match request.query_params.get(name):
+        case None:
+            return default
+        case "true" | "false" as given:
+            return given == "true"
+        case _:
+            raise ApiError("validation_error", f"{name}: must be true or false")

@@ -11,8 +11,9 @@ from deploy.local.simulator.artifacts import ArtifactLinks, artifacts_of
 from deploy.local.simulator.calls import Calls
 from deploy.local.simulator.clock import Clock
 from deploy.local.simulator.errors import ApiError
-from deploy.local.simulator.http import Gate, json_response, page_of, read_body
+from deploy.local.simulator.http import Gate, flag_of, json_response, page_of, read_body
 from deploy.local.simulator.models import MODELS
+from deploy.local.simulator.schemas import repository_of_pull_request
 from deploy.local.simulator.schemas_v1 import CreateAgent, CreateRun
 from deploy.local.simulator.settings import SimulatorSettings
 from deploy.local.simulator.store import AgentStore
@@ -75,7 +76,9 @@ class V1:
 
     async def list_agents(self, request: Request) -> Response:
         pr_url = request.query_params.get("prUrl")
-        archived_too = request.query_params.get("includeArchived", "true") != "false"
+        if pr_url is not None and repository_of_pull_request(pr_url) is None:
+            raise ApiError("validation_error", "prUrl: must be the URL of a pull request")
+        archived_too = flag_of(request, "includeArchived", True)
 
         def wanted(agent: Agent) -> bool:
             return (archived_too or not agent.archived) and (pr_url is None or pr_url in _pr_urls(agent))
