@@ -26,10 +26,11 @@ _TRIES: Final = """
 SELECT number, started_at, duration_ms, outcome, detail FROM webhook_tries
 WHERE team_id = %s AND delivery_id = %s ORDER BY number DESC LIMIT 100"""
 _MESSAGE: Final = """
-SELECT status, redeliveries, channel, message FROM webhook_deliveries WHERE team_id = %s AND id = %s"""
+SELECT status, tries, channel, message FROM webhook_deliveries WHERE team_id = %s AND id = %s"""
+# Where the notifier has begun another try meanwhile, that says more of it already.
 _AGAIN: Final = """
 UPDATE webhook_deliveries SET status = 'PENDING', redeliveries = redeliveries + 1, updated_at = %s, error = NULL
-WHERE team_id = %s AND id = %s AND redeliveries = %s"""
+WHERE team_id = %s AND id = %s AND tries = %s AND status <> 'PENDING'"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class Deliveries:
     async def redeliver(self, team: str, delivery_id: str, now: datetime) -> bool:
         """Have it sent once more, with all its tries; False if the team has none of this id.
 
-        Asked twice at once, it is sent once: the message's id follows from how often it was asked for before.
+        Asked twice at once, it is sent once: the message's id follows from how many tries there were before.
 
         Raises:
             StillTriedError: it has not been delivered or given up yet.
@@ -96,11 +97,11 @@ class Deliveries:
             delivery_subject(row["channel"]),
             orjson.dumps(message),
             stream=DELIVERIES,
-            msg_id=derive_id("redelivery", team, delivery_id, row["redeliveries"]),
+            msg_id=derive_id("redelivery", team, delivery_id, row["tries"]),
         )
 
         async def work(connection: AsyncConnection[Any]) -> None:
-            await connection.execute(_AGAIN, (now, team, delivery_id, row["redeliveries"]))
+            await connection.execute(_AGAIN, (now, team, delivery_id, row["tries"]))
 
         await transact(self.pool, work)
         return True

@@ -9,10 +9,13 @@ import pytest
 
 from deploy.local.nats import NatsServer
 from deploy.local.postgres import PostgresServer
+from services.api.deliveries import Deliveries
 from services.notifier.notification import Notification
 from services.notifier.outcome import Kind, Outcome
 from services.notifier.records import PostgresRecords, Verdict
+from shared.jetstream.publish import Ack
 from shared.jetstream.topology import DELIVERIES
+from shared.memory import MemoryPublisher
 from shared.postgres.pool import make_pool
 from tests.integration.api.system import Running, running_api
 from tests.support.servers import fresh_database, nats_server
@@ -142,6 +145,25 @@ async def test_one_that_was_given_up_is_sent_once_more_however_many_ask(api: Run
     assert again.redelivered_at is not None
     assert again.model_copy(update={"redelivered_at": None}) == notification("again")
     assert (await api.http.get("/api/webhook-deliveries/again")).json()["status"] == "PENDING"
+
+
+async def test_one_that_is_sent_before_that_is_written_down_does_not_stay_pending(api: Running, dsn: str) -> None:
+    """The notifier may be through with it in the moment between the broker's ack and the row."""
+    told = notification("quick")
+    await tried(dsn, told, GIVEN_UP)
+
+    class QuickNotifier(MemoryPublisher):
+        async def publish(self, *args: Any, **kwargs: Any) -> Ack:
+            ack = await super().publish(*args, **kwargs)
+            await tried(dsn, told, DONE)
+            return ack
+
+    quick = QuickNotifier()
+    async with make_pool(dsn, name="test") as pool:
+        assert await Deliveries(pool, quick).redeliver("default", "quick", BEGIN)
+        assert (await api.http.get("/api/webhook-deliveries/quick")).json()["status"] == "DELIVERED"
+        assert await Deliveries(pool, quick).redeliver("default", "quick", BEGIN)
+    assert len(quick.messages) == 2
 
 
 async def test_one_that_is_still_being_tried_needs_no_second(api: Running, dsn: str) -> None:
