@@ -15,8 +15,9 @@ import httpx
 
 from services.api.errors import ApiError
 from shared.addresses import is_loopback, is_token
-from shared.cursor.refusals import RETRY_AFTER_LIMIT, retry_after
+from shared.cursor.refusals import RETRY_AFTER_LIMIT
 from shared.cursor.transport import TRANSPORT_ERRORS, checked_address, read_bounded
+from shared.retry_after import retry_after
 
 _log = logging.getLogger(__name__)
 
@@ -137,8 +138,7 @@ class GitHub:
 def _expected(answer: _Answer, status: int) -> _Answer:
     if answer.status != status:
         _log.warning("GitHub answered %d", answer.status)
-        wait = retry_after(answer.headers.get("retry-after"), datetime.now(UTC))
-        raise unanswered("does not answer as it should", wait)
+        raise unanswered("does not answer as it should", _asked_to_wait(answer))
     return answer
 
 
@@ -155,10 +155,14 @@ def _object(answer: _Answer) -> dict[str, object]:
 def _throttled(answer: _Answer) -> float | None:
     """Seconds to wait if it was asked too often, else None. A 403 is that only where it says so."""
     spent = answer.headers.get("x-ratelimit-remaining") == "0"
-    asked = retry_after(answer.headers.get("retry-after"), datetime.now(UTC))
+    asked = _asked_to_wait(answer)
     if answer.status != 429 and not (answer.status == 403 and (spent or asked is not None)):
         return None
     return asked if asked is not None else _until(answer.headers.get("x-ratelimit-reset"))
+
+
+def _asked_to_wait(answer: _Answer) -> float | None:
+    return retry_after(answer.headers.get("retry-after"), datetime.now(UTC), most=RETRY_AFTER_LIMIT)
 
 
 def _until(reset: str | None) -> float:

@@ -5,14 +5,15 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 import httpcore
 import httpx
 
 from services.notifier.guard import Guard
+from services.notifier.schedule import LONGEST_RETRY_AFTER
 from shared import failpoints
+from shared.retry_after import retry_after
 
 CONNECT_SECONDS: Final = 5.0
 SEND_SECONDS: Final = 15.0  # receivers are told to answer first and work afterwards
@@ -117,13 +118,6 @@ async def _drain(response: httpcore.Response) -> None:
 
 
 def _retry_after(response: httpcore.Response) -> timedelta | None:
-    """Seconds or a date, by RFC 9110; None when absent or not understood."""
-    values = [value for name, value in response.headers if name.lower() == b"retry-after"]
-    text = values[0].decode("latin-1").strip() if values else ""
-    if text.isascii() and text.isdigit():
-        return timedelta(seconds=int(text[:9]))
-    try:
-        at = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return max(timedelta(0), (at if at.tzinfo else at.replace(tzinfo=UTC)) - datetime.now(UTC))
+    value = next((value for name, value in response.headers if name.lower() == b"retry-after"), b"").decode("latin-1")
+    seconds = retry_after(value, datetime.now(UTC), most=LONGEST_RETRY_AFTER.total_seconds())
+    return None if seconds is None else timedelta(seconds=seconds)

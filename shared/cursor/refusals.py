@@ -1,14 +1,13 @@
 """From the provider's error answers, in their several shapes, to `ProviderError`."""
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 
 from shared.cursor import answers
 from shared.cursor.errors import ProviderError
+from shared.retry_after import retry_after
 
 UNKNOWN = "unknown"
 API_KEY_NOT_FOUND = "api_key_not_found"
@@ -70,7 +69,7 @@ def refusal(
         status=status,
         retryable=not billing and _is_retryable(status, code),
         outcome_known=not changes or _is_final(status, code),
-        retry_after=None if billing else retry_after(headers.get("retry-after"), now),
+        retry_after=None if billing else retry_after(headers.get("retry-after"), now, most=RETRY_AFTER_LIMIT),
         billing=billing,
     )
 
@@ -106,22 +105,6 @@ def stream_failure(data: Mapping[str, object]) -> ProviderError:
     """The error that an `error` event of a stream stands for; it says nothing about the run itself."""
     code, message = _fields(data)
     return ProviderError(code, message or "the stream ended with an error", retryable=code in _PASSING)
-
-
-def retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds to wait by a `Retry-After` header, which holds seconds or a date; None if it is no use."""
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            moment = parsedate_to_datetime(value)
-        except (ValueError, OverflowError):
-            return None
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        seconds = (moment - now).total_seconds()
-    return None if math.isnan(seconds) else min(max(seconds, 0.0), RETRY_AFTER_LIMIT)
 
 
 def _read(raw: bytes) -> tuple[str, str]:

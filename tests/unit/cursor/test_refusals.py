@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.cursor.errors import ProviderError
-from shared.cursor.refusals import refusal, retry_after
+from shared.cursor.refusals import refusal
 from tests.unit.cursor.scripted import (
     KEY,
     REQUEST,
@@ -208,34 +208,13 @@ async def test_a_long_message_is_cut_and_put_on_one_line() -> None:
     assert refused.message.isprintable()
 
 
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        ("7", 7.0),
-        ("0.5", 0.5),
-        ("Thu, 05 Nov 2026 10:30:40 GMT", 40.0),
-        ("Thu, 05 Nov 2026 10:29:00 GMT", 0.0),
-        ("86400", 900.0),
-        ("Fri, 06 Nov 2026 10:30:00 GMT", 900.0),
-        ("inf", 900.0),
-        ("-3", 0.0),
-        ("nan", None),
-        ("soon", None),
-        ("", None),
-        (None, None),
-    ],
-)
-def test_retry_after_holds_seconds_or_a_date_and_never_more_than_a_quarter_of_an_hour(
-    value: str | None, seconds: float | None
-) -> None:
-    assert retry_after(value, NOW) == seconds
-
-
 async def test_a_throttle_tells_how_long_to_wait_but_a_billing_refusal_does_not() -> None:
     throttled = await refused_create("v1", Script(error(429, "rate_limit_exceeded", Retry_After="12")))
+    for_a_day = await refused_create("v1", Script(error(429, "rate_limit_exceeded", Retry_After="86400")))
     used_up = await refused_create("v1", Script(error(429, "x_y", "You've used all included usage", Retry_After="12")))
 
     assert throttled.retry_after == 12.0
+    assert for_a_day.retry_after == 900.0
     assert used_up.retry_after is None
 
 
