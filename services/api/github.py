@@ -16,7 +16,7 @@ import httpx
 from services.api.errors import ApiError
 from shared.addresses import is_loopback, is_token
 from shared.cursor.refusals import RETRY_AFTER_LIMIT
-from shared.cursor.transport import TRANSPORT_ERRORS, checked_address, read_bounded
+from shared.cursor.transport import ACCEPTED_ENCODING, TRANSPORT_ERRORS, checked_address, read_bounded
 from shared.retry_after import retry_after
 
 _log = logging.getLogger(__name__)
@@ -66,6 +66,7 @@ class GitHub:
         self._base = checked_address(base_url, "GitHub's")
         self._client = httpx.AsyncClient(
             headers={
+                "Accept-Encoding": ACCEPTED_ENCODING,
                 "Authorization": f"Bearer {token}",
                 "User-Agent": "cursor-orchestrator",
                 "X-GitHub-Api-Version": "2022-11-28",

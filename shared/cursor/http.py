@@ -20,6 +20,7 @@ from shared.cursor.answers import JsonObject, parse_object
 from shared.cursor.errors import ProviderError
 from shared.cursor.refusals import UNKNOWN, refusal
 from shared.cursor.transport import (
+    ACCEPTED_ENCODING,
     NETWORK_ERROR,
     TIMEOUT,
     TRANSPORT_ERRORS,
@@ -139,7 +140,11 @@ class CursorHttp:
         self._client = httpx.AsyncClient(
             base_url=checked_address(base_url),
             auth=httpx.BasicAuth(api_key, ""),
-            headers={"Accept": "application/json", "User-Agent": "cursor-orchestrator"},
+            headers={
+                "Accept": "application/json",
+                "Accept-Encoding": ACCEPTED_ENCODING,
+                "User-Agent": "cursor-orchestrator",
+            },
             # Streams and creates hold a connection for long; they must not starve the reads.
             limits=httpx.Limits(max_connections=1000, max_keepalive_connections=20),
             transport=transport,
@@ -232,7 +237,7 @@ class CursorHttp:
             missing=missing,
             read_timeout=_STREAM_READ,
         )
-        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+        headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity", "Cache-Control": "no-store"}
         if after is not None:
             headers["Last-Event-ID"] = after
         await self._permission(call)
@@ -246,7 +251,7 @@ class CursorHttp:
                     raise await self._refused(call, response, raw)
                 self._observe(call.endpoint, response.status_code, opening.stop())
                 failpoints.reached("stream.open")
-                source = BoundedStream(response.stream)
+                source = BoundedStream(response)
                 response.stream = source
                 async with aclosing(EventSource(response).aiter_sse()) as events:
                     async for event in events:

@@ -1,6 +1,8 @@
 """What lies between a call and its bytes: where they go, how many are taken, what it means when they stop."""
 
-from collections.abc import AsyncIterator
+import zlib
+from collections.abc import AsyncIterator, Callable
+from typing import Final
 
 import httpx
 from httpx_sse import SSEError
@@ -13,6 +15,8 @@ TIMEOUT = "timeout"
 NETWORK_ERROR = "network_error"
 
 ANSWER_LIMIT = 5 * 1024 * 1024  # bytes after decompression; of a stream: of one event
+ACCEPTED_ENCODING: Final = "gzip"
+"""The `Accept-Encoding` of what `read_bounded` reads. httpx itself would unpack whatever comes, to whatever size."""
 
 TRANSPORT_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError)
 # No connection, no request: these leave no doubt. Everything else can come after the request was sent.
@@ -50,23 +54,71 @@ def too_long(*, changes: bool = False) -> ProviderError:
 
 
 async def read_bounded(response: httpx.Response) -> tuple[bytes, bool]:
-    """The body up to the limit, and whether that is all of it."""
+    """The unpacked body up to the limit, and whether that is all of it. Of an error that cannot be unpacked there is
+    none: its status tells enough.
+
+    Raises:
+        httpx.DecodingError: it is not packed as it says, or in a way that was not asked for.
+    """
+    try:
+        return await _unpacked(response)
+    except httpx.DecodingError:
+        if response.is_success:
+            raise
+        return b"", True
+
+
+async def _unpacked(response: httpx.Response) -> tuple[bytes, bool]:
+    unpack = _unpacker(response)
     parts: list[bytes] = []
-    size = 0
-    async for part in response.aiter_bytes():
-        parts.append(part)
-        size += len(part)
-        if size > ANSWER_LIMIT:
+    size = taken = 0
+    async for part in _raw(response):
+        parts.append(unpack(part))
+        size += len(parts[-1])
+        taken += len(part)  # what is behind the end of what was packed unpacks to nothing
+        if max(size, taken) > ANSWER_LIMIT:
             return b"".join(parts)[:ANSWER_LIMIT], False
     return b"".join(parts), True
 
 
-class BoundedStream(httpx.AsyncByteStream):
-    """A stream whose reader never holds more than one event of the permitted size; `unread` is in bytes."""
+def _raw(response: httpx.Response) -> httpx.AsyncByteStream:
+    assert isinstance(response.stream, httpx.AsyncByteStream)  # as it is for every asynchronous client
+    return response.stream
 
-    def __init__(self, stream: httpx.SyncByteStream | httpx.AsyncByteStream) -> None:
-        assert isinstance(stream, httpx.AsyncByteStream)  # as it is for every asynchronous client
-        self._stream = stream
+
+def _encoding(response: httpx.Response) -> str:
+    return response.headers.get("content-encoding", "").strip().lower() or "identity"
+
+
+def _unpacker(response: httpx.Response) -> Callable[[bytes], bytes]:
+    """What unpacks the parts of the body one by one, none to much more than the limit."""
+    encoding = _encoding(response)
+    if encoding == "identity":
+        return bytes
+    if encoding != ACCEPTED_ENCODING:
+        raise httpx.DecodingError(f"nobody asked for {encoding[:40]}")
+    inflating = zlib.decompressobj(zlib.MAX_WBITS | 16)
+
+    def unpack(part: bytes) -> bytes:
+        try:
+            return inflating.decompress(part, ANSWER_LIMIT + 1)
+        except zlib.error as exc:
+            raise httpx.DecodingError(str(exc)) from exc
+
+    return unpack
+
+
+class BoundedStream(httpx.AsyncByteStream):
+    """A stream whose reader never holds more than one event of the permitted size; `unread` is in bytes.
+
+    Raises:
+        ProviderError: it is packed, so that its bytes do not tell how long an event is.
+    """
+
+    def __init__(self, response: httpx.Response) -> None:
+        if (encoding := _encoding(response)) != "identity":
+            raise bad_response(f"the stream is packed, nobody asked for {encoding[:40]}")
+        self._stream = _raw(response)
         self.unread = 0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:

@@ -1,7 +1,9 @@
 """Answers that are not what they should be: `bad_response`, never another error, never a lost agent."""
 
 import contextlib
+import gzip
 import json
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import Provider
+from shared.domain.events import AgentStatus
 from tests.unit.cursor.scripted import (
     AGENT_ID,
     REQUEST,
@@ -236,16 +239,53 @@ async def test_an_answer_is_read_no_further_than_five_mebibytes(version: Version
     assert taken < 6 * 1024 * 1024
 
 
-@BOTH
-async def test_a_body_that_cannot_be_decompressed_is_a_bad_response(version: Version) -> None:
-    def squeezed(_: httpx.Request) -> httpx.Response:
-        stream = httpx.ByteStream(b"not gzip at all")
-        return httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=stream)
+def packed(content: bytes, encoding: str, status: int = 200) -> httpx.Response:
+    """An answer that comes as it would over the wire, not unpacked by whoever made it."""
+    return httpx.Response(status, headers={"Content-Encoding": encoding}, stream=httpx.ByteStream(content))
 
+
+@BOTH
+async def test_an_answer_may_be_packed_as_it_was_asked_for(version: Version) -> None:
+    script = Script(packed(gzip.compress(found(version).content), "GZip"))
+
+    assert (await provider(version, script).get(AGENT_ID, RUN_ID)).status is AgentStatus.CREATING
+    assert script.requests[0].headers["accept-encoding"] == "gzip"
+
+
+@BOTH
+@pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip", "br", "deflate"])
+async def test_a_body_that_cannot_be_unpacked_is_a_bad_response(encoding: str, version: Version) -> None:
     with pytest.raises(ProviderError) as caught:
-        await provider(version, Script(squeezed)).get(AGENT_ID, RUN_ID)
+        await provider(version, Script(packed(b"not gzip at all", encoding))).get(AGENT_ID, RUN_ID)
 
     assert caught.value.code == "bad_response"
+
+
+@BOTH
+async def test_an_error_whose_body_cannot_be_unpacked_is_told_by_its_status(version: Version) -> None:
+    for encoding in ("gzip", "br"):
+        with pytest.raises(ProviderError) as caught:
+            await provider(version, Script(packed(b"not gzip at all", encoding, 401))).create(REQUEST)
+        assert (caught.value.code, caught.value.outcome_known) == ("unauthorized", True)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "content",
+    [gzip.compress(bytes(64 * 1024 * 1024)), gzip.compress(b"{}") + bytes(6 * 1024 * 1024)],
+    ids=["unpacks to much", "goes on behind its end"],
+)
+async def test_a_small_answer_that_unpacks_to_a_large_one_is_not_unpacked(content: bytes, version: Version) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(ProviderError) as caught:
+            await provider(version, Script(packed(content, "gzip"))).get(AGENT_ID, RUN_ID)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert caught.value.code == "bad_response"
+    assert most < 24 * 1024 * 1024
 
 
 JSON = st.recursive(

@@ -182,6 +182,16 @@ async def test_one_event_may_not_be_longer_than_five_mebibytes() -> None:
     assert stream.sent < 6 * 1024 * 1024
 
 
+async def test_a_packed_stream_is_not_unpacked_for_nobody_asked_for_it() -> None:
+    script = Script(httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=Endless(b"data: {}\n\n")))
+
+    with pytest.raises(ProviderError) as caught:
+        await anext(provider("v1", script).stream(AGENT_ID, RUN_ID))
+
+    assert caught.value.code == "bad_response"
+    assert script.requests[0].headers["accept-encoding"] == "identity"
+
+
 async def test_a_long_stream_of_short_events_has_no_limit_and_can_be_left_at_any_time() -> None:
     frame = b'event: assistant\ndata: {"text":"' + b"x" * 1_000_000 + b'"}\n\n'
     stream = Endless(frame)
