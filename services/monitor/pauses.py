@@ -20,8 +20,8 @@ class PollPolicy:
     Args:
         first: in its first five minutes, in which many agents end.
         base: in its first hour; then more and more, up to `longest`.
-        spread: the part of a pause by which it varies up or down, so that agents launched together are not polled
-            together.
+        spread: the part of a pause by which it may be shorter, so that agents launched together are not polled
+            together. It is never longer than what is set.
         per_minute: looks at all agents together that the provider's limit has room for, 0 for no limit. Where there
             are more agents than that allows for, each is looked at less often, and the pauses vary by half, so that
             none is refused for others that come at the same time.
@@ -78,7 +78,7 @@ class PollPolicy:
         return min(pause, self.lost_after.total_seconds() / 2)
 
     def _spread(self, jitter: float) -> float:
-        return 1 + self.spread * (2 * jitter - 1)
+        return 1 - self.spread * jitter
 
 
 def pause_while_awaited(awaited: AwaitedResult, now: datetime) -> float:
