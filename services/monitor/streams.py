@@ -25,6 +25,7 @@ from shared.domain.state import Attempt
 from shared.ending import end
 from shared.messages import Watched
 from shared.observability.logging import log_context
+from shared.ports import LogUnavailableError
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ _LONGEST_PAUSE_SECONDS = 30.0
 # Proxies close streams of some age. One that ended earlier is no better than none, whatever it brought: opening it
 # again and again would use up the calls that all agents share.
 _LONG_LIFE_SECONDS = 30.0
+# A stream that lives on says nothing of an attempt that has ended otherwise: that is looked up so often.
+_LOOK_UP_SECONDS = 60.0
 # After so many looks that do not confirm what a stream told, the poll is trusted to see the end.
 _LOOKS = 5
 _MOST_OVER = 10_000
@@ -136,6 +139,7 @@ class _Following:
         self._position: str | None = None
         self._doing = Doing()
         self._pauses = _Pauses(streams.chance)
+        self._looked_up_at = streams.now()
 
     async def run(self) -> None:
         """Until the attempt has ended, or there is nothing more to hear."""
@@ -168,7 +172,20 @@ class _Following:
                     return True
                 if self._doing.take(event) and self._streams.telling is not None:
                     self._streams.telling.note(self._watched, self._doing)
+                if not await self._is_wanted():
+                    return False
         return False
+
+    async def _is_wanted(self) -> bool:
+        """Whether the attempt still goes on, as far as is known. Else a stream that never tells the end, which a poll
+        has seen meanwhile, would take its place among the open ones for as long as the provider keeps it alive."""
+        if self._streams.now() - self._looked_up_at < _LOOK_UP_SECONDS:
+            return True
+        self._looked_up_at = self._streams.now()
+        try:
+            return (await self._streams.observer.attempt(self._watched)).is_active
+        except LogUnavailableError:
+            return True
 
     async def _confirm(self, looks: int) -> None:
         """The stream has nothing more to tell: the agent is read, at growing pauses until it shows its end and

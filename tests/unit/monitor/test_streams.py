@@ -9,11 +9,13 @@ import pytest
 
 from services.monitor import streams as streams_module
 from services.monitor.streams import Streams
+from shared.command_handler import Decided
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import StreamEvent
 from shared.domain.events import AgentStatus, AgentStatusChanged, TaskStatus
+from shared.ports import LogUnavailableError
 from tests.support.eventually import eventually
-from tests.unit.dispatcher.scripted import THROTTLED, UNAVAILABLE, snapshot
+from tests.unit.dispatcher.scripted import THROTTLED, UNAVAILABLE, StreamStep, snapshot
 from tests.unit.monitor.follower import Monitor, monitor
 
 
@@ -234,6 +236,37 @@ async def test_a_stream_ends_when_the_attempt_has_ended_otherwise(sleeps: Sleeps
         m.streams.open(await m.watched(), await m.attempt())
         await eventually(lambda: not m.streams._open)
         assert m.provider.closed_streams == 1
+
+
+@pytest.mark.parametrize("is_log_away", [False, True])
+async def test_a_stream_that_lives_on_is_left_within_a_minute_when_the_attempt_has_ended_otherwise(
+    is_log_away: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with monitor() as m:
+        seconds, outages = 0.0, [LogUnavailableError()] if is_log_away else []
+        m.streams.now = lambda: seconds
+        look_up = m.observer.handler.load
+
+        async def load(*which: str) -> Decided:
+            if outages:
+                raise outages.pop()
+            return await look_up(*which)
+
+        async def end_otherwise() -> None:
+            m.show(AgentStatus.FAILED)
+            await m.observer.look(await m.watched(), "poll")
+            monkeypatch.setattr(m.observer.handler, "load", load)
+
+        async def half_a_minute() -> None:
+            nonlocal seconds
+            seconds += 30
+
+        signs_of_life: list[StreamStep] = [half_a_minute, event("heartbeat")]
+        m.provider.streams = [[STATUS, end_otherwise, *signs_of_life * 10]]
+        await follow(m)
+        await eventually(lambda: not m.streams._open)
+        assert seconds == (120 if is_log_away else 60)
+        assert m.provider.resumed_after == [None]
 
 
 async def test_a_run_is_followed_once() -> None:
