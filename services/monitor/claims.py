@@ -63,7 +63,8 @@ class BrokerClaims:
         try:
             await self._nc.request(subject, timeout=_ANSWER_SECONDS)
         except (NoRespondersError, TimeoutError):
-            return await self._nc.subscribe(subject, cb=_confirm)
+            # While it is not connected the client only keeps the question for later.
+            return await self._nc.subscribe(subject, cb=_confirm) if self._nc.is_connected else None
         except NatsError as exc:
             _log.debug("Nobody can tell who follows a stream: %r", exc)
         return None

@@ -163,3 +163,17 @@ async def test_a_claim_that_is_left_while_the_broker_is_away_does_not_come_back_
         await asyncio.to_thread(nats.start)
         await eventually(lambda: nc.is_connected, timeout=30)
         await eventually(lambda: is_free("a", nc))
+
+
+async def test_nothing_can_be_claimed_while_nobody_can_be_asked(
+    nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whoever loses the broker for a moment would follow what others do, and go on with it."""
+    monkeypatch.setattr("services.monitor.claims._ANSWER_SECONDS", 0.05)
+    async with connection(nats) as nc:
+        nats.kill()
+        await eventually(lambda: not nc.is_connected)
+        assert await is_claimed("a", nc)
+        await asyncio.to_thread(nats.start)
+        await eventually(lambda: nc.is_connected, timeout=30)
+        assert await is_free("a", nc)
