@@ -17,7 +17,6 @@ from shared import failpoints
 from shared.jetstream.bootstrap import BrokerSettings, verify
 from shared.jetstream.connection import StoppedError, close, connect
 from shared.jetstream.errors import TopologyDriftError, WeakBrokerError
-from shared.jetstream.topology import TopologySettings
 from shared.observability.health import Check, Readiness, health_app, http_server
 from shared.observability.logging import configure_logging
 from shared.settings import ServiceSettings
@@ -99,7 +98,7 @@ async def _run(name: str, settings: S, build: Build[S]) -> int:
 async def _runtime(name: str, settings: ServiceSettings, stop: asyncio.Event) -> AsyncIterator[Runtime]:
     nc = await connect(settings.nats_url, name, stop=stop)
     try:
-        is_durable = await verify(nc, _broker_settings(settings))
+        is_durable = await verify(nc, BrokerSettings.of(settings))
         runtime = Runtime(nc=nc, readiness=Readiness(), stop=stop, is_durable=is_durable)
         runtime.readiness.checks["queue"] = _connected(nc)
         async with AsyncExitStack() as stack:
@@ -111,19 +110,6 @@ async def _runtime(name: str, settings: ServiceSettings, stop: asyncio.Event) ->
             yield runtime
     finally:
         await close(nc)
-
-
-def _broker_settings(settings: ServiceSettings) -> BrokerSettings:
-    return BrokerSettings(
-        nats_url=settings.nats_url,
-        monitor_url=settings.nats_monitor_url,
-        allow_weak_durability=settings.allow_weak_durability,
-        topology=TopologySettings(
-            replicas=settings.nats_replicas,
-            events_max_bytes=settings.events_max_bytes,
-            ack_wait=settings.ack_wait_seconds,
-        ),
-    )
 
 
 def _connected(nc: Client) -> Callable[[], Awaitable[Check]]:

@@ -32,8 +32,11 @@ Address = Annotated[str, AfterValidator(_checked_address)]
 """Where an HTTP API is; no slash ends it."""
 
 
-class ServiceSettings(BaseSettings):
-    """What every service reads. Each field is the environment variable of the same name in capitals."""
+class NatsSettings(BaseSettings):
+    """The broker, for every service and for the bootstrap, which must agree on it.
+
+    As in all of these, each field is the environment variable of the same name in capitals.
+    """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
@@ -42,17 +45,10 @@ class ServiceSettings(BaseSettings):
     """Where the broker says how it syncs to disk; needed with one node, see `shared.jetstream.bootstrap`."""
     nats_replicas: int = Field(default=1, ge=1, le=5)
     events_max_bytes: int = Field(default=2 * 1024**3, gt=0)
-    """Size at which the log takes nothing more; the same for every service and for the bootstrap."""
+    """Size at which the log takes nothing more."""
     ack_wait_seconds: float = Field(default=30.0, gt=0, allow_inf_nan=False)
-    """How long the broker waits for a process that has a message before another gets it; as for the bootstrap."""
+    """How long the broker waits for a process that has a message before another gets it."""
     allow_weak_durability: bool = False
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    environment: str = "production"
-    health_host: str = "127.0.0.1"
-    health_port: int | None = Field(default=8081, ge=0, le=65535)
-    """Where liveness, readiness and metrics are served; 0 takes a free port, None (the api's default) serves none."""
-    stop_seconds: float = Field(default=20.0, gt=0, le=25)
-    """How long what is in hand may take to finish after SIGTERM; then it is left to be delivered again."""
 
     @classmethod
     def load(cls) -> Self:
@@ -62,6 +58,18 @@ class ServiceSettings(BaseSettings):
         except ValidationError as exc:
             print(complaint(exc), file=sys.stderr)
             sys.exit(EXIT_MISCONFIGURED)
+
+
+class ServiceSettings(NatsSettings):
+    """What every service reads."""
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    environment: str = "production"
+    health_host: str = "127.0.0.1"
+    health_port: int | None = Field(default=8081, ge=0, le=65535)
+    """Where liveness, readiness and metrics are served; 0 takes a free port, None (the api's default) serves none."""
+    stop_seconds: float = Field(default=20.0, gt=0, le=25)
+    """How long what is in hand may take to finish after SIGTERM; then it is left to be delivered again."""
 
 
 class ProviderSettings(ServiceSettings):

@@ -5,10 +5,8 @@ Exit code 0: all is as declared. 1: it could not be made so, or the broker is to
 
 import asyncio
 import logging
-import math
-import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Final, TypeVar
 
@@ -23,6 +21,7 @@ from shared.jetstream.durability import check_durability
 from shared.jetstream.errors import TopologyDriftError, WeakBrokerError
 from shared.jetstream.retry import Backoff
 from shared.jetstream.topology import CONSUMERS, ConsumerSpec, TopologySettings, streams
+from shared.settings import NatsSettings
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +45,20 @@ class BrokerSettings:
     monitor_url: str | None = None
     allow_weak_durability: bool = False
     topology: TopologySettings = field(default_factory=TopologySettings)
+
+    @classmethod
+    def of(cls, settings: NatsSettings) -> "BrokerSettings":
+        """As the environment has them."""
+        return cls(
+            nats_url=settings.nats_url,
+            monitor_url=settings.nats_monitor_url,
+            allow_weak_durability=settings.allow_weak_durability,
+            topology=TopologySettings(
+                replicas=settings.nats_replicas,
+                events_max_bytes=settings.events_max_bytes,
+                ack_wait=settings.ack_wait_seconds,
+            ),
+        )
 
 
 async def bootstrap(nc: Client, settings: TopologySettings) -> None:
@@ -181,46 +194,6 @@ def _unset(value: Any) -> bool:
     return value in (None, False, 0, -1, "", "none", [], {})
 
 
-def settings_from(environment: Mapping[str, str]) -> BrokerSettings:
-    """Read NATS_URL, NATS_MONITOR_URL, NATS_REPLICAS, EVENTS_MAX_BYTES, ACK_WAIT_SECONDS and ALLOW_WEAK_DURABILITY.
-
-    Raises:
-        ValueError: names the variable.
-    """
-    defaults = TopologySettings()
-    url = environment.get("NATS_URL")
-    if not url:
-        raise ValueError("NATS_URL is not set")
-    return BrokerSettings(
-        nats_url=url,
-        monitor_url=environment.get("NATS_MONITOR_URL") or None,
-        allow_weak_durability=environment.get("ALLOW_WEAK_DURABILITY", "").lower() in ("1", "true", "yes"),
-        topology=TopologySettings(
-            replicas=_positive(environment, "NATS_REPLICAS", defaults.replicas),
-            events_max_bytes=_positive(environment, "EVENTS_MAX_BYTES", defaults.events_max_bytes),
-            ack_wait=_seconds(environment, "ACK_WAIT_SECONDS", defaults.ack_wait),
-        ),
-    )
-
-
-def _positive(environment: Mapping[str, str], name: str, default: int) -> int:
-    text = environment.get(name) or str(default)
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"{name} must be a whole number above 0, not {text!r}")
-    return int(text)
-
-
-def _seconds(environment: Mapping[str, str], name: str, default: float) -> float:
-    text = environment.get(name) or str(default)
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < math.inf:
-        raise ValueError(f"{name} must be a number of seconds above 0, not {text!r}")
-    return seconds
-
-
 async def run(settings: BrokerSettings) -> None:
     """Refuse a weak broker, else create or change what is needed; raises like `bootstrap` and `verify`."""
     nc = await connect(settings.nats_url, "bootstrap", within=_PATIENCE)
@@ -233,11 +206,7 @@ async def run(settings: BrokerSettings) -> None:
 
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        settings = settings_from(os.environ)
-    except ValueError as exc:
-        print(f"bootstrap: {exc}", file=sys.stderr)
-        return 2
+    settings = BrokerSettings.of(NatsSettings.load())
     try:
         asyncio.run(run(settings))
     except (TopologyDriftError, WeakBrokerError, TimeoutError) as exc:
