@@ -133,9 +133,14 @@ class Supervisor:
             wait = self._back_off.next(wait, time.monotonic() - born)
             self._say(f"{name} ended (exit code {child.exit_code}), starting it again in {wait:g} s")
             await asyncio.sleep(wait)
-            watched.start()
-            watched.restarts += 1
-            self._record()
+            try:
+                watched.start()
+                watched.restarts += 1
+                self._record()
+            except OSError as error:
+                # A full disk passes; a process that nobody looks after any more would stay away for good.
+                self._say(f"{name} could not be started again: {error}")
+                continue
             if await _ready_or_ended(child):
                 self._say(f"{name} is ready again")
 

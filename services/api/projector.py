@@ -105,8 +105,8 @@ class Projector:
         return self._term.lag if self._term else None
 
     async def check(self) -> Check:
-        """For readiness."""
-        return Check(self.ready, self._problem or "")
+        """For readiness, which is open to everybody: the kind of problem alone. The log says what it is about."""
+        return Check(self.ready, (self._problem or "").partition(":")[0])
 
     async def run(self, stop: asyncio.Event) -> None:
         """Project until `stop` is set; what is in hand is finished first. Cancelling is safe at any time."""

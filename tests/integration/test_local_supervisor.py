@@ -95,6 +95,20 @@ async def test_a_process_that_dies_is_started_again_and_said_so(
     assert said[0] == "one ended (exit code -9), starting it again in 0.01 s"
 
 
+async def test_a_process_that_cannot_be_started_again_is_tried_again(
+    supervisor: Supervisor, toy: Toy, tmp_path: Path, said: list[str]
+) -> None:
+    spec = toy("one", _SLEEP)
+    await supervisor.start(spec, ready_seconds=5)
+    spec.log.unlink()
+    spec.log.mkdir()  # as good as a full disk: the log cannot be opened
+    os.kill(_entry(tmp_path, "one")["pid"], signal.SIGKILL)
+    await eventually(lambda: any("could not be started again" in sentence for sentence in said))
+    spec.log.rmdir()
+    await eventually(lambda: "one is ready again" in said)
+    assert _entry(tmp_path, "one")["restarts"] == 1
+
+
 async def test_start_returns_when_the_probe_succeeds(supervisor: Supervisor, toy: Toy, tmp_path: Path) -> None:
     file = tmp_path / "there"
     code = "import sys, time; time.sleep(0.2); open(sys.argv[1], 'w'); time.sleep(600)"
