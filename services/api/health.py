@@ -1,6 +1,7 @@
 """How well the parts are that the api depends on: the answer of `/health`."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from shared.moments import written
 from shared.observability.health import Check
 from shared.ports import Clock
 from shared.views import View
+
+_log = logging.getLogger(__name__)
 
 _PATIENCE_SECONDS: Final = 2.0
 _PROVIDER_SECONDS: Final = 30.0
@@ -49,7 +52,9 @@ class ProviderCheck:
             await self._ask()
             self._known = Check(True)
         except ProviderError as exc:
-            self._known = Check(False, str(exc))
+            # The answer is open to everybody, and the error may hold addresses and the provider's own words.
+            _log.warning("The provider does not answer as it should: %s", exc, extra={"code": exc.code})
+            self._known = Check(False, f"does not answer as it should ({exc.code})")
         finally:
             self._due = self._now() + _PROVIDER_SECONDS
             self._asking = None

@@ -20,6 +20,7 @@ from services.api.projector import Projector, running
 from services.api.state_cache import StateCache
 from shared.envelope import encode
 from shared.jetstream.topology import EVENTS
+from shared.observability.health import Check
 from shared.postgres.migrate import migrate
 from tests.integration.projector.logs import (
     append,
@@ -204,6 +205,8 @@ async def test_an_event_that_only_a_newer_release_knows_stops_right_before_it(ds
     async with running(projector):
         await eventually(lambda: "attempt.teleported" in (projector.problem or ""))
         assert not projector.ready
+        # What is wrong with a commit may quote it, and readiness is open to everybody.
+        assert await projector.check() == Check(False, "UnreadableCommitError")
     assert checkpoint(dsn) == 2
 
 
