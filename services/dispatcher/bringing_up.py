@@ -12,6 +12,7 @@ from shared.cursor.errors import ProviderError
 from shared.cursor.provider import AgentRequest, AgentSnapshot, Provider
 from shared.cursor.refusals import (
     AGENT_ARCHIVED,
+    AGENT_ID_CONFLICT,
     AGENT_NOT_FOUND,
     API_KEY_NOT_FOUND,
     RATE_LIMIT_EXCEEDED,
@@ -112,13 +113,21 @@ class Create:
             except ProviderError as error:
                 # Held back, the create cannot tell whether an earlier one took effect; a look can, and may not wait.
                 is_held_back = error.code == RATE_LIMIT_EXCEEDED and certainty.unknown
-                if is_held_back and (found := await self._find(provider)):
+                if is_held_back and (found := await self._find(provider, certainty)):
                     return found
                 certainty.learn(error, refused("the agent", error))
-        return await self._find(provider) if certainty.unknown else None
+        return await self._find(provider, certainty) if certainty.unknown else None
 
-    async def _find(self, provider: Provider) -> AgentSnapshot | None:
-        return await provider.find(self.request, since=asked_since(self.attempt))
+    async def _find(self, provider: Provider, certainty: Certainty) -> AgentSnapshot | None:
+        try:
+            return await provider.find(self.request, since=asked_since(self.attempt))
+        except ProviderError as error:
+            if error.code != AGENT_ID_CONFLICT:
+                raise
+            # Another agent holds our id: what was asked for had no effect, and will have none.
+            certainty.refusal = refused("the agent", error)
+            certainty.regain()
+            return None
 
     def after_no_trace(self) -> Failure | None:
         """How the attempt ends once it is settled that there is no agent."""

@@ -30,6 +30,7 @@ UNAVAILABLE = ProviderError("upstream_error", "try later", status=503, retryable
 GONE = ProviderError("agent_not_found", "no such agent", status=404)
 ARCHIVED = ProviderError("agent_archived", "Agent is archived", status=409)
 BUSY = ProviderError("agent_busy", "Agent already has an active run", status=409, retryable=True)
+TAKEN = ProviderError("agent_id_conflict", "an agent for another repository holds this id", status=409)
 NO_KEY = ProviderError("unauthorized", "Invalid User API Key", status=401)
 KEY_GONE = ProviderError("api_key_not_found", "API key not found", status=404)
 NO_MODEL = ProviderError("invalid_model", "Invalid model: o9", status=400)

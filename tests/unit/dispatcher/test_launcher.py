@@ -25,6 +25,7 @@ from tests.unit.dispatcher.scripted import (
     LONG_THROTTLED,
     NO_KEY,
     NO_MONEY,
+    TAKEN,
     THROTTLED,
     UNANSWERED,
     UNAVAILABLE,
@@ -397,6 +398,22 @@ async def test_on_v1_a_refusal_after_an_unknown_outcome_does_not_lose_the_agent_
         await w.launch()
         assert await w.known_agents() == list(w.provider.agents)
         assert (await w.attempt()).phase is Phase.CREATED
+
+
+@pytest.mark.parametrize("is_unwanted", [False, True])
+async def test_an_id_that_another_agent_holds_ends_the_attempt_and_is_not_waited_for(is_unwanted: bool) -> None:
+    async with world("v1") as w:
+        await w.create()
+        w.provider.before_create = [UNANSWERED, TAKEN, TAKEN]
+        w.provider.on_find = [TAKEN] * 100
+        if is_unwanted:
+            w.while_asleep = [w.expire]
+        await w.launch()
+        failure = (await w.attempt()).failure
+        assert failure is not None
+        assert "holds this id" in failure.message
+        assert await w.holders() == []
+        assert len(w.waits) <= 3
 
 
 # Two at once
