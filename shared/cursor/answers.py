@@ -172,6 +172,17 @@ def optional_text(of: Mapping[str, object], key: str, limit: int = NAME_LIMIT) -
     return value if len(value) <= limit else value[: limit - 1] + "…"
 
 
+def next_cursor(page: Mapping[str, object]) -> str | None:
+    """What gets the page behind this one, None behind the last. Nothing else may pass for the end of a list: that an
+    agent is not in it says that there is none."""
+    value = page.get("nextCursor")
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or len(value) > URL_LIMIT:
+        raise bad_response("nextCursor is not what gets a page")
+    return value
+
+
 def optional_name(of: Mapping[str, object], key: str) -> str | None:
     """A name such as a branch: one line, whole or not at all, since half a name is another name."""
     value = of.get(key)

@@ -61,7 +61,7 @@ class CursorV0:
             for agent in agents:
                 if _is_of(agent, request):
                     return _snapshot(agent)
-            cursor = answers.optional_text(page, "nextCursor", answers.URL_LIMIT)
+            cursor = answers.next_cursor(page)
             if cursor is None or _all_older(agents, oldest):
                 return None
         raise bad_response(f"the list of agents does not end within {_PAGES} pages")
@@ -69,7 +69,7 @@ class CursorV0:
     async def list_agents(self, cursor: str | None = None) -> AgentPage:
         page = await self._page(cursor)
         listed = (_listed(agent) for agent in answers.children(page, "agents") if answers.has_identifier(agent, "id"))
-        return AgentPage(tuple(listed), answers.optional_text(page, "nextCursor", answers.URL_LIMIT))
+        return AgentPage(tuple(listed), answers.next_cursor(page))
 
     async def get(self, agent_id: str, run_id: str | None) -> AgentSnapshot:
         return _snapshot(await self._http.get(_path(agent_id), endpoint="get_agent", missing=AGENT_NOT_FOUND))

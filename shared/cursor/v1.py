@@ -80,7 +80,7 @@ class CursorV1:
         params: dict[str, str | int] = {"limit": _PAGE, **({} if cursor is None else {"cursor": cursor})}
         page = await self._http.get("/v1/agents", endpoint="list_agents", limit="list", params=params)
         listed = (_listed(agent) for agent in answers.children(page, "items") if answers.has_identifier(agent, "id"))
-        return AgentPage(tuple(listed), answers.optional_text(page, "nextCursor", answers.URL_LIMIT))
+        return AgentPage(tuple(listed), answers.next_cursor(page))
 
     async def get(self, agent_id: str, run_id: str | None) -> AgentSnapshot:
         """See `Provider.get`. By `run_id` it is one call, but tells no `url`; else agent and latest run."""

@@ -110,6 +110,17 @@ async def test_a_page_that_makes_no_sense_is_an_error_and_not_the_end_of_the_lis
 
 
 @BOTH
+@pytest.mark.parametrize(("cursor", "is_end"), [(None, True), ("", True), (7, False), ({}, False), ("x" * 5000, False)])
+async def test_only_a_page_that_names_no_next_one_is_the_last(version: Version, cursor: object, is_end: bool) -> None:
+    client = provider(version, Script(answer(page(version, agent(version), nextCursor=cursor))))
+    if is_end:
+        assert (await client.list_agents()).next_cursor is None
+    else:
+        with pytest.raises(ProviderError):
+            await client.list_agents()
+
+
+@BOTH
 async def test_a_page_that_is_not_given_is_an_error(version: Version) -> None:
     with pytest.raises(ProviderError) as caught:
         await provider(version, Script(error(429, "rate_limit_exceeded"))).list_agents()

@@ -149,8 +149,9 @@ async def test_clocks_that_differ_a_little_hide_no_agent() -> None:
     assert await provider("v0", script).find(REQUEST, since=CREATED) is not None
 
 
-async def test_agents_without_a_time_do_not_end_the_search() -> None:
-    script = Script(page(other(createdAt="?"), cursor="1"), page(v0_agent()))
+@pytest.mark.parametrize("first", [[other(createdAt="?")], []], ids=["without a time", "nobody"])
+async def test_a_page_that_tells_no_time_does_not_end_the_search(first: list[dict[str, object]]) -> None:
+    script = Script(page(*first, cursor="1"), page(v0_agent()))
 
     assert await provider("v0", script).find(REQUEST, since=CREATED) is not None
 
@@ -161,6 +162,7 @@ async def test_a_search_that_cannot_be_finished_is_an_error_and_not_the_absence_
         endless,
         provider("v0", Script(answer({"agents": [v0_agent(), None]}))),
         provider("v0", Script(answer({"agents": [v0_agent(status=None)]}))),
+        provider("v0", Script(answer({"agents": [other()], "nextCursor": 7}))),
         provider("v0", Script(page(other(), cursor="1"), error(429, "rate_limit_exceeded"))),
     ):
         with pytest.raises(ProviderError):
