@@ -80,7 +80,8 @@ class Reconciler:
             try:
                 await self.reconcile(decided.state)
             except ProviderError as exc:
-                pause = min(_AGAIN_SECONDS * 2 ** min(delivery.deliveries, 10), _LONGEST_AGAIN_SECONDS)
+                growing = min(_AGAIN_SECONDS * 2 ** min(delivery.deliveries, 10), _LONGEST_AGAIN_SECONDS)
+                pause = max(growing, exc.retry_after or 0.0)
                 raise Later(pause, f"an agent is not deleted or archived yet: {exc}") from exc
 
     async def reconcile(self, state: Orchestration) -> None:

@@ -34,6 +34,7 @@ from tests.unit.dispatcher.world import (
     ORCHESTRATION,
     REPOSITORY,
     SETTLE,
+    START,
     TEAM,
     Hook,
     World,
@@ -387,6 +388,16 @@ async def test_on_v1_a_refusal_after_an_unknown_outcome_is_believed_when_there_i
         assert task.status is TaskStatus.FAILED
         assert task.failure is not None
         assert task.failure.code == "QUOTA_EXCEEDED"
+        assert w.clock.now() - lost_at >= SETTLE
+
+
+async def test_on_v1_the_settle_time_begins_anew_with_every_create_that_is_not_answered() -> None:
+    async with world("v1") as w:
+        await w.create()
+        w.provider.before_create = [*[UNANSWERED] * 12, NO_MONEY]
+        await w.launch()
+        lost_at = START + timedelta(seconds=sum(w.waits[:11]))
+        assert (await w.task()).status is TaskStatus.FAILED
         assert w.clock.now() - lost_at >= SETTLE
 
 

@@ -13,7 +13,7 @@ from shared.envelope import encode
 from shared.jetstream.consumer import Later
 from shared.memory import MemoryEventLog
 from tests.unit.dispatcher.reconciling import Dispatcher, dispatcher
-from tests.unit.dispatcher.scripted import NO_KEY, UNANSWERED, UNAVAILABLE
+from tests.unit.dispatcher.scripted import LONG_THROTTLED, MOVED, NO_KEY, UNANSWERED, UNAVAILABLE
 from tests.unit.dispatcher.world import ORCHESTRATION, TEAM, delivery
 
 
@@ -43,7 +43,7 @@ async def test_an_agent_is_deleted_and_that_is_recorded_also_when_it_was_done_be
         assert (await d.w.state()).version == version
 
 
-@pytest.mark.parametrize("error", [UNAVAILABLE, UNANSWERED])
+@pytest.mark.parametrize("error", [UNAVAILABLE, UNANSWERED, MOVED])
 async def test_a_delete_that_fails_is_tried_again_and_holds_nothing_else_up(error: ProviderError) -> None:
     async with dispatcher() as d:
         await agent_to_delete(d)
@@ -57,6 +57,16 @@ async def test_a_delete_that_fails_is_tried_again_and_holds_nothing_else_up(erro
         assert (await d.w.attempt()).agent_deletion == "REQUESTED"
         await reconciler.on_commit(delivery(encode(last.commit), sequence=last.sequence, deliveries=2))
         assert (await d.w.attempt()).agent_deletion == "DONE"
+
+
+async def test_a_delete_is_not_tried_again_before_the_provider_wants_it_to_be() -> None:
+    async with dispatcher() as d:
+        await agent_to_delete(d)
+        [*_, last] = await MemoryEventLog.read(d.w.log, TEAM, ORCHESTRATION)
+        d.w.provider.on_delete = [LONG_THROTTLED]
+        with pytest.raises(Later) as later:
+            await d.reconciler().on_commit(delivery(encode(last.commit), sequence=last.sequence))
+        assert later.value.delay_seconds == LONG_THROTTLED.retry_after
 
 
 async def test_a_delete_that_is_refused_for_good_is_not_tried_for_ever() -> None:
