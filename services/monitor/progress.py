@@ -10,6 +10,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from services.monitor.hidden import without_secrets
+from shared import failpoints
 from shared.cursor.provider import StreamEvent
 from shared.jetstream.topology import progress_subject
 from shared.messages import Progress, Watched
@@ -135,6 +136,7 @@ class Telling:
 def telling_on(nc: Client) -> Tell:
     """By a message of the broker that is kept nowhere, for every api process that follows the orchestration."""
 
+    @failpoints.around("tell")
     async def tell(watched: Watched, progress: Progress) -> None:
         if not nc.is_connected:
             return  # it would be sent when it is no news any more
