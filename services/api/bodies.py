@@ -1,4 +1,4 @@
-"""Reading a request's JSON body."""
+"""Reading a request's body."""
 
 import codecs
 import json
@@ -7,6 +7,7 @@ from typing import Any, Final, NoReturn
 
 import orjson
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from services.api.errors import ApiError
 from services.api.problems import InvalidRequestError, Problem
@@ -14,16 +15,28 @@ from services.api.problems import InvalidRequestError, Problem
 _TOO_DEEP: Final = "limit"  # in what orjson says of it, and of nothing else
 
 
-async def read_json(request: Request) -> Any:
-    """The value that the body holds, at most as large as `BodyLimit` lets through.
+async def read_body(request: Request) -> bytes:
+    """The raw body, at most as large and as slow as `BodyLimit` lets through.
 
     Raises:
-        ApiError: 415 for another content type, another character set, or a compressed body.
+        ApiError: 400 for a client that leaves before the end of it, which is no fault of ours; 408, 413.
+    """
+    try:
+        return await request.body()
+    except ClientDisconnect:
+        raise ApiError("INVALID_REQUEST", "the body did not come to its end") from None
+
+
+async def read_json(request: Request) -> Any:
+    """The value that the body holds.
+
+    Raises:
+        ApiError: 415 for another content type, another character set, or a compressed body; as `read_body`.
         InvalidRequestError: not JSON; says where. Also if a name comes twice in one object: readers of JSON differ in
             which of the two values they take.
     """
     _check_kind(request)
-    body = await request.body()
+    body = await read_body(request)
     if not body:
         _refuse("is missing; it must be a JSON object")
     try:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from fastapi import Request
 
 from services.api.auth import Principal
-from services.api.bodies import read_json
+from services.api.bodies import read_body, read_json
 from services.api.parts import Parts
 from services.api.problems import InvalidRequestError, problem
 from services.api.reading import Shown
@@ -76,7 +76,7 @@ def to_come(thing_id: str, status: str | None, address: str, message: str = NOT_
 
 async def optional_json(request: Request) -> Any:
     """The JSON of the body, an empty object where there is none. Raises as `read_json` does."""
-    return await read_json(request) if await request.body() else {}
+    return await read_json(request) if await read_body(request) else {}
 
 
 async def refuse_body(request: Request) -> None:

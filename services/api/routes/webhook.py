@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from services.api.bodies import read_body
 from services.api.errors import ApiError, unavailable
 from services.api.parts import Parts, TheParts
 from services.api.problems import InvalidRequestError, problem
@@ -27,7 +28,7 @@ MAX_BYTES: Final = 256 * 1024
 _SIGNATURES: Final = ("x-webhook-signature", "x-cursor-signature")  # the older one where the newer one is absent
 _KEPT: Final = ("x-webhook-", "x-cursor-")
 _EVENTS: Final = frozenset({"statusChange"})
-_COUNTED: Final = {401: "refused", 408: "refused", 413: "refused", 429: "limited"}
+_COUNTED: Final = {400: "refused", 401: "refused", 408: "refused", 413: "refused", 429: "limited"}
 _STORE_SECONDS: Final = 4.5
 """However long the settings let other requests wait for the broker: after 5 s the provider takes it for failed."""
 _BODY: Final[dict[str, Any]] = {
@@ -102,7 +103,7 @@ async def _genuine(request: Request, parts: Parts, token: str) -> tuple[WebhookA
 
     Raises:
         ApiError: 401 unless token and signature are ours and the provider's, 429 when too many came that were not,
-            408 or 413 for a body that comes too slowly or is too large.
+            400, 408 or 413 for a body that does not come to its end, comes too slowly or is too large.
     """
     keys, limits = parts.webhook_keys, parts.webhook_limits
     source = request.client.host if request.client else ""
@@ -110,7 +111,7 @@ async def _genuine(request: Request, parts: Parts, token: str) -> tuple[WebhookA
     attempt_id = address.attempt_id if address else None
     limits.check(source, attempt_id)
     try:
-        raw = await request.body()
+        raw = await read_body(request)
         signature = next((request.headers[name] for name in _SIGNATURES if name in request.headers), None)
         signed = keys.verify(attempt_id or "", raw, signature)
         if address is None or not signed:

@@ -151,8 +151,8 @@ async def test_a_webhook_may_have_a_quarter_of_a_mebibyte(api: Running) -> None:
     assert (await post(api, b"x" * (256 * 1024 + 1))).status_code == 413
 
 
-async def raw_answer(api: Running, head: str, *parts: bytes) -> int:
-    """The status that is answered to a webhook that is sent part by part, and never to its end."""
+async def begin(api: Running, head: str, *parts: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A webhook that is sent part by part, and never to its end."""
     host, port = api.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     token = KEYS.token_for("default", "o1", "a1")
@@ -160,6 +160,12 @@ async def raw_answer(api: Running, head: str, *parts: bytes) -> int:
     for part in parts:
         writer.write(part)
     await writer.drain()
+    return reader, writer
+
+
+async def raw_answer(api: Running, head: str, *parts: bytes) -> int:
+    """The status that is answered to such a webhook."""
+    reader, writer = await begin(api, head, *parts)
     try:
         async with asyncio.timeout(30):
             return int((await reader.readuntil(b"\r\n")).split()[1])
@@ -187,6 +193,19 @@ async def test_one_that_tells_too_large_a_length_is_refused_before_it_comes(
 async def test_one_that_trickles_is_given_up(api: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(middleware, "_READ_SECONDS", 0.1)
     assert await raw_answer(api, "Content-Length: 10", b"{") == 408
+
+
+async def test_who_leaves_before_the_end_counts_like_who_is_refused_and_is_no_failure_of_ours(
+    nats_url: str, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running_api(nats_url, database_url, webhooks_per_minute=1, webhook_burst=1) as api:
+        before = counted("refused"), counted("failed")
+        _, writer = await begin(api, "X-Webhook-Event: statusChange\r\nContent-Length: 10", b"{")
+        writer.close()
+        await eventually(lambda: counted("refused") == before[0] + 1)
+        assert counted("failed") == before[1]
+        assert "crashed" not in caplog.text
+        assert (await post(api)).status_code == 429
 
 
 async def test_a_secret_can_be_changed_while_agents_run(nats_url: str, database_url: str) -> None:
