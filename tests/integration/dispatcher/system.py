@@ -47,11 +47,18 @@ class System:
     version: ApiVersion
     nats: NatsServer
     dispatcher_settings: DispatcherSettings
+    monitor_settings: MonitorSettings
 
     @asynccontextmanager
     async def dispatcher(self) -> AsyncIterator[None]:
         """One more dispatcher."""
         async with a_runtime(self.nats, "dispatcher") as runtime, build_dispatcher(self.dispatcher_settings, runtime):
+            yield
+
+    @asynccontextmanager
+    async def monitor(self) -> AsyncIterator[None]:
+        """One more monitor."""
+        async with a_runtime(self.nats, "monitor") as runtime, build_monitor(self.monitor_settings, runtime):
             yield
 
     async def submit(self, *tasks: TaskSpec, **spec: Any) -> str:
@@ -169,16 +176,15 @@ async def system(
             "list_rate_per_minute": 0,
             "stop_seconds": 2,
         }
-        for _ in range(monitors):
-            settings = MonitorSettings(
-                **{**common, "poll_interval_seconds": 0.3, "result_grace_seconds": 2, **(monitor or {})}
-            )
-            runtime = await stack.enter_async_context(a_runtime(nats, "monitor"))
-            await stack.enter_async_context(build_monitor(settings, runtime))
         made = DispatcherSettings(
             **{**common, "webhook_secret": SecretStr(SECRET), "app_url": NOBODY, **(dispatcher or {})}
         )
-        running = System(nc, provider, version, nats, made)
+        watching = MonitorSettings(
+            **{**common, "poll_interval_seconds": 0.3, "result_grace_seconds": 2, **(monitor or {})}
+        )
+        running = System(nc, provider, version, nats, made, watching)
+        for _ in range(monitors):
+            await stack.enter_async_context(running.monitor())
         for _ in range(dispatchers):
             await stack.enter_async_context(running.dispatcher())
         yield running

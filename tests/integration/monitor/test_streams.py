@@ -1,8 +1,10 @@
 """Streams on a real broker and the simulated provider: one to each agent, open from its launch, and told at once."""
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 import pytest
@@ -75,6 +77,48 @@ async def test_an_agent_has_one_stream_however_many_monitors_there_are(nats: Nat
 
         await eventually(was_polled_by_all_of_them, timeout=30)
         assert await calls(s, STREAM) < 3  # two at most: where a machine is so slow that both asked at the same moment
+
+
+async def test_a_stream_goes_to_another_monitor_when_the_one_that_follows_it_is_killed(nats: NatsServer) -> None:
+    async with system(nats, monitors=0) as s, a_monitor_of_its_own(s) as follower:
+        await s.submit(task("a", marker="[[sim:slow=600]]"))
+        await eventually(lambda: is_followed(s, 1), timeout=30)
+        async with s.monitor():
+            polled = await calls(s, READ)
+            await eventually(lambda: was_polled(s, polled + 5), timeout=30)
+            assert await calls(s, STREAM) == 1
+            follower.kill()
+            await eventually(lambda: is_followed(s, 2), timeout=60)
+
+
+async def is_followed(s: System, times: int) -> bool:
+    return await calls(s, STREAM) == times
+
+
+async def was_polled(s: System, times: int) -> bool:
+    return await calls(s, READ) >= times
+
+
+@asynccontextmanager
+async def a_monitor_of_its_own(s: System) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process that can be killed."""
+    environment = {
+        **os.environ,
+        "NATS_URL": s.nats.url,
+        "ALLOW_WEAK_DURABILITY": "true",
+        "CURSOR_API_URL": str(s.provider.base_url).rstrip("/"),
+        "CURSOR_API_KEY": "key",
+        "POLL_INTERVAL_SECONDS": "0.3",
+        "GET_RATE_PER_MINUTE": "0",
+        "HEALTH_PORT": "0",
+    }
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "services.monitor", env=environment)
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
 
 
 async def test_what_an_agent_is_at_is_told_as_it_goes_and_is_kept_nowhere(nats: NatsServer) -> None:
