@@ -231,6 +231,16 @@ async def test_an_agent_that_is_gone_after_our_stop_has_stopped() -> None:
         assert task.failure.code == "TIMEOUT"
 
 
+async def test_an_agent_that_is_seen_at_work_has_not_stopped_because_its_stop_does_not_find_it() -> None:
+    async with monitor(timeout_minutes=1) as m:
+        m.show(AgentStatus.RUNNING)
+        m.w.clock.advance(timedelta(minutes=2))
+        m.provider.stop_error = GONE
+        with pytest.raises(ProviderError):
+            await look(m)
+        assert (await m.attempt()).phase is Phase.CREATED
+
+
 async def test_an_agent_that_somebody_deleted_ends_with_its_deadline_if_that_comes_first() -> None:
     async with monitor(timeout_minutes=2) as m:
         m.provider.gets = [GONE]
