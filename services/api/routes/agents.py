@@ -198,15 +198,7 @@ async def artifact_link(
 )
 async def stop(request: Request, principal: AgentsWriter, agent_id: AgentId, parts: TheParts) -> Response:
     """Its task fails with AGENT_STOPPED and is not tried again by itself. No body is needed."""
-    await refuse_anything(request)
-    agent = await _found(parts, principal, agent_id)
-    outcome = await _carried_out(request, principal, parts, agent, StopAttempt(attempt_id=agent.attempt_id))
-    if outcome is None:
-        return to_come(agent_id, agent.agent["status"], agent_address(agent_id))
-    shown = _status_after(outcome, agent)
-    if outcome.reply.changed:
-        return to_come(agent_id, shown, agent_address(agent_id), "Stopping")
-    return Json(action(agent_id, shown, "Already stopping"))
+    return await _asked_for(request, principal, parts, agent_id, StopAttempt, "Stopping", "Already stopping")
 
 
 class _Planned(BaseModel):
@@ -281,15 +273,7 @@ async def follow_up(
 )
 async def delete(request: Request, principal: AgentsWriter, agent_id: AgentId, parts: TheParts) -> Response:
     """Only one that is at rest: it can't be continued afterwards. No body is needed."""
-    await refuse_anything(request)
-    agent = await _found(parts, principal, agent_id)
-    outcome = await _carried_out(request, principal, parts, agent, DeleteAgent(attempt_id=agent.attempt_id))
-    if outcome is None:
-        return to_come(agent_id, agent.agent["status"], agent_address(agent_id))
-    shown = _status_after(outcome, agent)
-    if outcome.reply.changed:
-        return to_come(agent_id, shown, agent_address(agent_id), "Deleting")
-    return Json(action(agent_id, shown, "Already asked for"))
+    return await _asked_for(request, principal, parts, agent_id, DeleteAgent, "Deleting", "Already asked for")
 
 
 async def _found(parts: Parts, principal: Principal, agent_id: str) -> ShownAgent:
@@ -302,6 +286,27 @@ async def _found(parts: Parts, principal: Principal, agent_id: str) -> ShownAgen
     if agent is None:
         raise agent_not_found()
     return agent
+
+
+async def _asked_for(
+    request: Request,
+    principal: Principal,
+    parts: Parts,
+    agent_id: str,
+    command: type[StopAttempt | DeleteAgent],
+    begun: str,
+    already: str,
+) -> Response:
+    """Ask for what the provider does only by and by: 202 with `begun`, or 200 where that was asked for before."""
+    await refuse_anything(request)
+    agent = await _found(parts, principal, agent_id)
+    outcome = await _carried_out(request, principal, parts, agent, command(attempt_id=agent.attempt_id))
+    if outcome is None:
+        return to_come(agent_id, agent.agent["status"], agent_address(agent_id))
+    shown = _status_after(outcome, agent)
+    if outcome.reply.changed:
+        return to_come(agent_id, shown, agent_address(agent_id), begun)
+    return Json(action(agent_id, shown, already))
 
 
 async def _carried_out(

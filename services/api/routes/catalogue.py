@@ -1,7 +1,7 @@
 """What can be asked for and what it has cost: models, repositories and costs."""
 
 from datetime import timedelta
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
@@ -12,8 +12,8 @@ from services.api.costs import Costs, GroupBy, Span, Sums
 from services.api.parts import TheParts
 from services.api.problems import InvalidRequestError, Problem
 from services.api.responses import Json
-from services.api.routes.answers import refuse_unknown_parameters
-from services.api.routes.documented import AUTH_CODES, errors
+from services.api.routes.answers import page, refuse_unknown_parameters
+from services.api.routes.documented import AUTH_CODES, errors, good
 from services.api.routes.listing import moment
 from shared.moments import written
 from shared.views import View
@@ -105,16 +105,12 @@ _COSTS_EXAMPLE: Final = {
 }
 
 
-def _ok(model: type[BaseModel], description: str, example: dict[str, Any]) -> dict[str, Any]:
-    return {"model": model, "description": description, "content": {"application/json": {"example": example}}}
-
-
 @router.get(
     "/models",
     operation_id="listModels",
     summary="List the models that can be named",
     responses={
-        200: _ok(ModelsShape, "The provider's list, at most an hour old.", _MODELS_EXAMPLE),
+        200: good(ModelsShape, "The provider's list, at most an hour old.", _MODELS_EXAMPLE),
         **errors("INVALID_REQUEST", *AUTH_CODES),
     },
 )
@@ -133,7 +129,7 @@ async def models(request: Request, _principal: Reader, parts: TheParts) -> Respo
     operation_id="listRepositories",
     summary="List the repositories that the provider has access to",
     responses={
-        200: _ok(RepositoriesShape, "The provider's list, as a rule at most an hour old.", _REPOSITORIES_EXAMPLE),
+        200: good(RepositoriesShape, "The provider's list, as a rule at most an hour old.", _REPOSITORIES_EXAMPLE),
         **errors("INVALID_REQUEST", *AUTH_CODES, "CURSOR_API_ERROR"),
     },
 )
@@ -153,7 +149,7 @@ async def repositories(request: Request, _principal: Reader, parts: TheParts) ->
     operation_id="getCosts",
     summary="Sum up what attempts cost",
     responses={
-        200: _ok(CostsShape, "The sums, and one page of groups.", _COSTS_EXAMPLE),
+        200: good(CostsShape, "The sums, and one page of groups.", _COSTS_EXAMPLE),
         **errors("INVALID_REQUEST", *AUTH_CODES),
     },
 )
@@ -209,8 +205,7 @@ def _costs(found: Costs, span: Span, group_by: GroupBy | None) -> View:
         "until": written(span.until),
         "group_by": group_by,
         "total": _sums(found.total),
-        "items": [{"key": key, **_sums(sums)} for key, sums in found.groups],
-        **({"nextCursor": found.next_cursor} if found.next_cursor is not None else {}),
+        **page([{"key": key, **_sums(sums)} for key, sums in found.groups], found.next_cursor),
     }
 
 

@@ -13,7 +13,7 @@ from services.api.parts import TheParts
 from services.api.responses import ActionShape, Json
 from services.api.routes.answers import action, page, refuse_unknown_parameters
 from services.api.routes.carrying_out import refuse_anything
-from services.api.routes.documented import AUTH_CODES, BODY_CODES, errors
+from services.api.routes.documented import AUTH_CODES, BODY_CODES, errors, good
 
 router = APIRouter(prefix="/api/webhook-deliveries", tags=["deliveries"])
 
@@ -84,11 +84,7 @@ class DeliveriesPage(BaseModel):
     operation_id="listWebhookDeliveries",
     summary="List deliveries of notifications, newest first",
     responses={
-        200: {
-            "model": DeliveriesPage,
-            "description": "One page.",
-            "content": {"application/json": {"example": {"items": [_EXAMPLE]}}},
-        },
+        200: good(DeliveriesPage, "One page.", {"items": [_EXAMPLE]}),
         **errors("INVALID_REQUEST", *AUTH_CODES),
     },
 )
@@ -113,11 +109,7 @@ async def list_deliveries(
     operation_id="getWebhookDelivery",
     summary="Get a delivery with its tries",
     responses={
-        200: {
-            "model": DeliveryDetailShape,
-            "description": "As it is now.",
-            "content": {"application/json": {"example": {**_EXAMPLE, "attempts": [_TRY]}}},
-        },
+        200: good(DeliveryDetailShape, "As it is now.", {**_EXAMPLE, "attempts": [_TRY]}),
         **errors("INVALID_REQUEST", *AUTH_CODES, "NOT_FOUND"),
     },
 )
@@ -135,11 +127,7 @@ async def get_delivery(request: Request, principal: Reader, parts: TheParts, del
     summary="Send a delivery once more",
     status_code=202,
     responses={
-        202: {
-            "model": ActionShape,
-            "description": "It is sent as soon as possible, with all its tries and under the same id.",
-            "content": {"application/json": {"example": _ACTION}},
-        },
+        202: good(ActionShape, "It is sent as soon as possible, with all its tries and under the same id.", _ACTION),
         **errors(*BODY_CODES, *AUTH_CODES, "NOT_FOUND", "INVALID_STATE_TRANSITION"),
     },
 )

@@ -2,6 +2,8 @@
 
 from typing import Any, Final
 
+from pydantic import BaseModel
+
 from services.api.responses import ErrorShape
 from shared.domain.errors import HTTP_STATUS
 
@@ -29,6 +31,11 @@ _MESSAGES: Final = {
     "GITHUB_API_ERROR": "GitHub did not answer in time; nothing was created. Try again, or leave out checkRepository",
     "ALREADY_COMPLETED": "the orchestration is COMPLETED and cannot be activated again",
 }
+
+
+def good(model: type[BaseModel], description: str, example: Any) -> dict[str, Any]:
+    """One of a route's good answers, with an example of its body."""
+    return {"model": model, "description": description, "content": {"application/json": {"example": example}}}
 
 
 def errors(*codes: str) -> dict[int | str, dict[str, Any]]:

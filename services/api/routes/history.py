@@ -21,7 +21,7 @@ from services.api.projections import apply
 from services.api.reading import Shown
 from services.api.responses import EventsPage, Json, LogPage
 from services.api.routes.answers import OrchestrationId, found, page, refuse_unknown_parameters
-from services.api.routes.documented import AUTH_CODES, errors
+from services.api.routes.documented import AUTH_CODES, errors, good
 from shared.views import View
 
 router = APIRouter(prefix="/api/orchestrations", tags=["history"])
@@ -43,11 +43,9 @@ _EVENT: Final = {
         "due_at": "2030-01-31T09:01:00Z",
     },
 }
-_EVENTS_ANSWER: Final[dict[str, Any]] = {
-    "model": EventsPage,
-    "description": "One page of its history.",
-    "content": {"application/json": {"example": {"items": [_EVENT], "nextCursor": "4711"}}},
-}
+_EVENTS_ANSWER: Final[dict[str, Any]] = good(
+    EventsPage, "One page of its history.", {"items": [_EVENT], "nextCursor": "4711"}
+)
 _LINE: Final = {
     "sequence": 4711,
     "time": "2030-01-31T09:00:00Z",

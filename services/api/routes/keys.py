@@ -2,7 +2,7 @@
 
 import logging
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict
@@ -29,8 +29,8 @@ from services.api.keys_view import (
 from services.api.parts import TheParts
 from services.api.responses import Json
 from services.api.routes.answers import action, page, refuse_unknown_parameters
-from services.api.routes.carrying_out import refuse_body
-from services.api.routes.documented import AUTH_CODES, BODY_CODES, errors
+from services.api.routes.carrying_out import json_body, refuse_body
+from services.api.routes.documented import AUTH_CODES, BODY_CODES, errors, good
 from services.api.settings import TEAM_PATTERN
 
 router = APIRouter(prefix="/api/keys", tags=["keys"])
@@ -53,21 +53,16 @@ _KNOWN: Final = {
 }
 _SHOWN_ONCE: Final = "cop_production_g497t03a_…"
 _REVOKED_EXAMPLE: Final = {"id": "g497t03a", "status": "REVOKED", "message": "Revoked"}
-_BODY: Final[dict[str, Any]] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {"$ref": "#/components/schemas/KeyRequest"},
-                "example": {
-                    "name": _EXAMPLE["name"],
-                    "permissions": _EXAMPLE["permissions"],
-                    "expiresAt": _EXAMPLE["expires_at"],
-                },
-            }
-        },
-    }
-}
+_BODY: Final = json_body(
+    "KeyRequest",
+    {
+        "of a pipeline": {
+            "name": _EXAMPLE["name"],
+            "permissions": _EXAMPLE["permissions"],
+            "expiresAt": _EXAMPLE["expires_at"],
+        }
+    },
+)
 
 
 class PlannedKey(BaseModel):
@@ -104,11 +99,7 @@ KeyId = Annotated[str, Path(description="The key's `id`.", examples=[_EXAMPLE["i
     summary="Make an API key",
     status_code=201,
     responses={
-        201: {
-            "model": NewKeyShape,
-            "description": "The key. It cannot be shown again.",
-            "content": {"application/json": {"example": {**_EXAMPLE, "key": _SHOWN_ONCE}}},
-        },
+        201: good(NewKeyShape, "The key. It cannot be shown again.", {**_EXAMPLE, "key": _SHOWN_ONCE}),
         **errors(
             "INVALID_REQUEST",
             "MISSING_REQUIRED_FIELD",
@@ -163,11 +154,11 @@ async def create_key(request: Request, principal: Admin, parts: TheParts, once: 
     operation_id="listKeys",
     summary="List API keys, newest first",
     responses={
-        200: {
-            "model": KeysPage,
-            "description": "One page, revoked and expired ones included. The keys themselves are not known to anybody.",
-            "content": {"application/json": {"example": {"items": [_KNOWN]}}},
-        },
+        200: good(
+            KeysPage,
+            "One page, revoked and expired ones included. The keys themselves are not known to anybody.",
+            {"items": [_KNOWN]},
+        ),
         **errors("INVALID_REQUEST", *AUTH_CODES),
     },
 )
@@ -193,11 +184,7 @@ async def list_keys(
     operation_id="getKey",
     summary="Get an API key",
     responses={
-        200: {
-            "model": KeyShape,
-            "description": "What is known of it.",
-            "content": {"application/json": {"example": _KNOWN}},
-        },
+        200: good(KeyShape, "What is known of it.", _KNOWN),
         **errors("INVALID_REQUEST", *AUTH_CODES, "NOT_FOUND"),
     },
 )
@@ -212,11 +199,7 @@ async def get_key(request: Request, principal: Admin, team: ManagedTeam, key_id:
     operation_id="revokeKey",
     summary="Revoke an API key",
     responses={
-        200: {
-            "model": RevokedShape,
-            "description": "It is revoked. Revoking twice is no error.",
-            "content": {"application/json": {"example": _REVOKED_EXAMPLE}},
-        },
+        200: good(RevokedShape, "It is revoked. Revoking twice is no error.", _REVOKED_EXAMPLE),
         **errors(*BODY_CODES, *AUTH_CODES, "NOT_FOUND"),
     },
 )

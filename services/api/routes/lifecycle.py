@@ -20,7 +20,7 @@ from services.api.routes.answers import (
     refuse_unknown_parameters,
 )
 from services.api.routes.carrying_out import DONE_UNSEEN, carry_out, json_body, optional_json, refuse_anything, to_come
-from services.api.routes.documented import ACTION_EXAMPLE, AUTH_CODES, errors
+from services.api.routes.documented import ACTION_EXAMPLE, AUTH_CODES, errors, good
 from shared.command_message import Reply
 from shared.domain.commands import (
     ActivateOrchestration,
@@ -208,13 +208,11 @@ async def update(request: Request, principal: Writer, orchestration_id: Orchestr
     summary="Delete an orchestration",
     responses={
         200: {"model": DeletedShape, "description": "It is gone."},
-        202: {
-            "model": ActionShape,
-            "description": "It is gone once its agents are known to have stopped, or the decision is still to come.",
-            "content": {
-                "application/json": {"example": {**ACTION_EXAMPLE, "status": "CANCELLING", "message": "Cancelling"}}
-            },
-        },
+        202: good(
+            ActionShape,
+            "It is gone once its agents are known to have stopped, or the decision is still to come.",
+            {**ACTION_EXAMPLE, "status": "CANCELLING", "message": "Cancelling"},
+        ),
         **_DELETE_ERRORS,
     },
 )

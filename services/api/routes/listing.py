@@ -14,7 +14,7 @@ from services.api.parts import TheParts
 from services.api.problems import InvalidRequestError, Problem, problem
 from services.api.responses import Json, OrchestrationsPage
 from services.api.routes.answers import page, refuse_unknown_parameters
-from services.api.routes.documented import AUTH_CODES, errors
+from services.api.routes.documented import AUTH_CODES, errors, good
 from services.api.routes.examples import ORCHESTRATION_EXAMPLE
 from services.api.terms import read_search
 from shared.domain.events import OrchestrationStatus
@@ -34,12 +34,12 @@ _ZONE_WITHOUT_PLUS: Final = re.compile(r"(T.*) (\d\d:?\d\d)")
     operation_id="listOrchestrations",
     summary="List orchestrations",
     responses={
-        200: {
-            "model": OrchestrationsPage,
-            "description": "One page. Where matches are rare it may have fewer items than `limit`, even none; the list "
+        200: good(
+            OrchestrationsPage,
+            "One page. Where matches are rare it may have fewer items than `limit`, even none; the list "
             "goes on for as long as there is a `nextCursor`.",
-            "content": {"application/json": {"example": {"items": [ORCHESTRATION_EXAMPLE], "nextCursor": _CURSOR}}},
-        },
+            {"items": [ORCHESTRATION_EXAMPLE], "nextCursor": _CURSOR},
+        ),
         **errors("INVALID_REQUEST", "INVALID_REPOSITORY", *AUTH_CODES),
     },
 )

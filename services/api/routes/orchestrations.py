@@ -1,6 +1,6 @@
 """Creating orchestrations, one or many."""
 
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -26,6 +26,7 @@ from services.api.routes.answers import (
     orchestration_address,
     refuse_unknown_parameters,
 )
+from services.api.routes.carrying_out import json_body
 from services.api.routes.documented import AUTH_CODES, BULK_EXAMPLE, CREATE_EXAMPLE, errors
 
 router = APIRouter(prefix="/api/orchestrations", tags=["orchestrations"])
@@ -44,12 +45,6 @@ _CREATE_ERRORS: Final = errors(
 )
 
 
-def _body(schema: str, example: dict[str, Any]) -> dict[str, Any]:
-    """What the document says of a body that is read by hand."""
-    content = {"schema": {"$ref": f"#/components/schemas/{schema}"}, "example": example}
-    return {"requestBody": {"required": True, "content": {"application/json": content}}}
-
-
 @router.post(
     "",
     operation_id="createOrchestration",
@@ -60,7 +55,7 @@ def _body(schema: str, example: dict[str, Any]) -> dict[str, Any]:
         202: {"model": ActionShape, "description": STILL_TO_COME},
         **_CREATE_ERRORS,
     },
-    openapi_extra=_body("CreateRequest", CREATE_EXAMPLE),
+    openapi_extra=json_body("CreateRequest", {"two tasks": CREATE_EXAMPLE}),
 )
 async def create(request: Request, principal: Writer, parts: TheParts, once: Once) -> Response:
     """Takes every field in camelCase and in snake_case. Unknown fields are refused.
@@ -102,7 +97,7 @@ async def create(request: Request, principal: Writer, parts: TheParts, once: Onc
         202: {"model": BulkShape, "description": "Some are not decided yet; send it again with its Idempotency-Key."},
         **_CREATE_ERRORS,
     },
-    openapi_extra=_body("BulkRequest", BULK_EXAMPLE),
+    openapi_extra=json_body("BulkRequest", {"two repositories": BULK_EXAMPLE}),
 )
 async def create_many(request: Request, principal: Writer, parts: TheParts, once: Once) -> Response:
     """Takes the fields of a single create, with `repositories` instead of `repository`.

@@ -12,7 +12,7 @@ from services.api.parts import TheParts
 from services.api.responses import ActionShape, Json
 from services.api.routes.answers import action, refuse_unknown_parameters
 from services.api.routes.carrying_out import refuse_anything
-from services.api.routes.documented import AUTH_CODES, BODY_CODES, errors
+from services.api.routes.documented import AUTH_CODES, BODY_CODES, errors, good
 
 router = APIRouter(prefix="/api/queue", tags=["queue"])
 
@@ -48,11 +48,7 @@ class QueueStats(BaseModel):
 def _answers(message: str, status: str) -> dict[int | str, dict[str, object]]:
     example = {"id": "checkout", "status": status, "message": message}
     return {
-        200: {
-            "model": ActionShape,
-            "description": "Done; asking twice is no error.",
-            "content": {"application/json": {"example": example}},
-        },
+        200: good(ActionShape, "Done; asking twice is no error.", example),
         **errors(*BODY_CODES, *AUTH_CODES),
     }
 
@@ -62,11 +58,7 @@ def _answers(message: str, status: str) -> dict[int | str, dict[str, object]]:
     operation_id="getQueueStats",
     summary="Count what runs and what waits",
     responses={
-        200: {
-            "model": QueueStats,
-            "description": "As of now.",
-            "content": {"application/json": {"example": _STATS}},
-        },
+        200: good(QueueStats, "As of now.", _STATS),
         **errors("INVALID_REQUEST", *AUTH_CODES),
     },
 )

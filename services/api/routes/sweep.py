@@ -12,7 +12,7 @@ from services.api.parts import TheParts
 from services.api.responses import Json
 from services.api.routes.answers import refuse_unknown_parameters
 from services.api.routes.carrying_out import json_body, optional_json
-from services.api.routes.documented import AUTH_CODES, BODY_CODES, errors
+from services.api.routes.documented import AUTH_CODES, BODY_CODES, errors, good
 from services.api.sweeps import read_sweep, sweep_view
 from shared.sweeping import SweepRequest
 
@@ -45,11 +45,7 @@ _EXAMPLE: Final = {
     operation_id="sweepAgents",
     summary="Stop cloud agents that nobody follows",
     responses={
-        200: {
-            "model": SweepShape,
-            "description": "What was found, and done about it.",
-            "content": {"application/json": {"example": _EXAMPLE}},
-        },
+        200: good(SweepShape, "What was found, and done about it.", _EXAMPLE),
         **errors(*BODY_CODES, *AUTH_CODES, "CURSOR_API_ERROR"),
     },
     openapi_extra=_BODY,

@@ -14,7 +14,7 @@ from services.api.patches import read_new_task, read_task_patch
 from services.api.responses import Json, TaskActionShape, TaskShape
 from services.api.routes.answers import STILL_TO_COME, OrchestrationId, action, found, refuse_unknown_parameters
 from services.api.routes.carrying_out import DONE_UNSEEN, Outcome, carry_out, json_body, refuse_anything, to_come
-from services.api.routes.documented import AUTH_CODES, errors
+from services.api.routes.documented import AUTH_CODES, errors, good
 from services.api.routes.tasks import TaskId, found_task, task_not_found
 from shared.domain.commands import AddTask, RestartTask, RetryTask, SkipTask, UpdateTask
 from shared.domain.errors import Refusal
@@ -55,11 +55,7 @@ def task_address(task_id: str) -> str:
 
 def _answers(description: str, **example: str) -> dict[int | str, dict[str, Any]]:
     return {
-        200: {
-            "model": TaskActionShape,
-            "description": description,
-            "content": {"application/json": {"example": {**_ACTION_EXAMPLE, **example}}},
-        },
+        200: good(TaskActionShape, description, {**_ACTION_EXAMPLE, **example}),
         202: {"model": TaskActionShape, "description": STILL_TO_COME},
     }
 

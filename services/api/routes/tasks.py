@@ -12,7 +12,7 @@ from services.api.parts import TheParts
 from services.api.reading import ShownTask
 from services.api.responses import Json, TaskShape
 from services.api.routes.answers import refuse_unknown_parameters
-from services.api.routes.documented import AUTH_CODES, errors
+from services.api.routes.documented import AUTH_CODES, errors, good
 from services.api.routes.examples import TASK_EXAMPLES
 
 router = APIRouter(prefix="/api/tasks", tags=["tasks"])
@@ -54,11 +54,7 @@ def found_task(shown: ShownTask | None) -> ShownTask:
     operation_id="getTask",
     summary="Get a task with its attempts",
     responses={
-        200: {
-            "model": TaskShape,
-            "description": "As it is now.",
-            "content": {"application/json": {"example": TASK_EXAMPLES[0]}},
-        },
+        200: good(TaskShape, "As it is now.", TASK_EXAMPLES[0]),
         **errors("INVALID_REQUEST", *AUTH_CODES, "TASK_NOT_FOUND"),
     },
 )
