@@ -6,6 +6,7 @@ import pytest
 import pytest_asyncio
 
 from deploy.local.postgres import PostgresServer
+from tests.integration.api.holders import make_key
 from tests.integration.api.system import Running, running_api
 from tests.support.servers import fresh_database, nats_server
 
@@ -22,3 +23,10 @@ async def _shared_api(postgres: PostgresServer) -> AsyncIterator[Running]:
     with nats_server() as nats, fresh_database(postgres) as database_url:
         async with running_api(nats.url, database_url) as running:
             yield running
+
+
+@pytest_asyncio.fixture(name="keys", scope="module", loop_scope="module")
+async def _keys(shared_api: Running) -> dict[str, str]:
+    """Keys of the own team that may only read (`reader`), and of another team that may do everything (`stranger`)."""
+    reader = await make_key(shared_api, permissions=["orchestrations:read"])
+    return {"reader": reader["key"], "stranger": (await make_key(shared_api, "blue"))["key"]}

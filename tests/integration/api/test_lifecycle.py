@@ -1,10 +1,8 @@
 """Commands on orchestrations over HTTP: every move, its repeat, and every refusal."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from shared.domain.events import OrchestrationStatus
 from tests.integration.api.steering import NOWHERE, ONE, TWO, Case, error_of, in_state, new, running, stopped
@@ -361,21 +359,6 @@ ROUTES = [
     ("DELETE", "", None),
     ("POST", "/tasks", TWO),
 ]
-
-
-@pytest_asyncio.fixture(name="keys", scope="module", loop_scope="module")
-async def _keys(shared_api: Running) -> AsyncIterator[dict[str, str]]:
-    """Keys of the own team that may only read, and of another team that may do everything."""
-    made = {}
-    for name, team, permissions in (
-        ("reader", "default", ["orchestrations:read"]),
-        ("stranger", "blue", ["orchestrations:read", "orchestrations:write", "agents:write"]),
-    ):
-        body = {"name": name, "team": team, "permissions": permissions}
-        response = await shared_api.http.post("/api/keys", json=body)
-        assert response.status_code == 201, response.text
-        made[name] = response.json()["key"]
-    yield made
 
 
 async def test_neither_who_only_reads_nor_another_team_can_do_anything(

@@ -1,11 +1,9 @@
 """Commands on tasks over HTTP: every move, its repeat, and every refusal."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from shared.domain import commands as cmd
 from shared.domain.events import OrchestrationStatus, TaskStatus
@@ -307,21 +305,6 @@ ROUTES: list[tuple[str, str, Any]] = [
     ("PATCH", "", {"title": "x"}),
     *(("POST", action, None) for action in MOVES),
 ]
-
-
-@pytest_asyncio.fixture(name="keys", scope="module", loop_scope="module")
-async def _keys(shared_api: Running) -> AsyncIterator[dict[str, str]]:
-    """Keys of the own team that may only read, and of another team that may do everything."""
-    made = {}
-    for name, team, permissions in (
-        ("reader", "default", ["orchestrations:read"]),
-        ("stranger", "blue", ["orchestrations:read", "orchestrations:write", "agents:write"]),
-    ):
-        body = {"name": name, "team": team, "permissions": permissions}
-        response = await shared_api.http.post("/api/keys", json=body)
-        assert response.status_code == 201, response.text
-        made[name] = response.json()["key"]
-    yield made
 
 
 async def test_neither_who_only_reads_nor_another_team_can_do_anything(
