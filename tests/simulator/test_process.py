@@ -70,12 +70,31 @@ def test_its_settings_come_from_the_environment() -> None:
         assert httpx.get(f"{url}/v1/me", auth=("right", "")).status_code == 200
 
 
-@pytest.mark.parametrize(("name", "value"), [("SIMULATOR_PORT", "many"), ("SIMULATOR_DURATION_SECONDS", "-1")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SIMULATOR_PORT", "many"),
+        ("SIMULATOR_DURATION_SECONDS", "-1"),
+        ("SIMULATOR_FAULTS", "{fail: 1}"),
+        ("SIMULATOR_FAULTS", '{"fial": 1}'),
+        ("SIMULATOR_REPOSITORIES", "acme/shop"),
+        ("SIMULATOR_REPOSITORIES", '["acme/shop"]'),
+    ],
+)
 def test_a_bad_setting_is_named_and_ends_it_with_code_2(name: str, value: str) -> None:
     with _process(**{name: value}) as process:
         _, err = process.communicate(timeout=20)
         assert process.returncode == 2
         assert err.startswith(f"{name}: ")
+        assert len(err.splitlines()) == 1
+
+
+def test_a_variable_that_is_no_setting_is_named_and_ignored() -> None:
+    with _process(SIMULATOR_PORT="0", SIMULATOR_SPED="60") as process:
+        _ready_url(process)
+        process.terminate()
+        _, err = process.communicate(timeout=10)
+        assert (process.returncode, err) == (0, "SIMULATOR_SPED: no such setting, ignored\n")
 
 
 def test_a_port_that_is_taken_is_named_and_ends_it_with_code_2() -> None:

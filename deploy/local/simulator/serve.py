@@ -1,6 +1,7 @@
 """Serves the simulator until SIGTERM or Ctrl-C."""
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -58,6 +59,8 @@ def serve(**given: Any) -> int:
         for problem in error.errors(include_input=False, include_url=False):
             print(f"SIMULATOR_{problem['loc'][0]!s}".upper() + f": {problem['msg']}", file=sys.stderr)
         return 2
+    for name in SimulatorSettings.unknown(os.environ):
+        print(f"{name}: no such setting, ignored", file=sys.stderr)
     try:
         listener = socket.create_server((settings.host, settings.port), backlog=2048)
     except OSError as error:

@@ -1,16 +1,23 @@
 """Settings of the simulator, read from `SIMULATOR_*` in the environment."""
 
+from collections.abc import Iterable
+from typing import Annotated
+
+import orjson
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from deploy.local.simulator.errors import ApiError
 from deploy.local.simulator.faults import Switch, read_switches
+from deploy.local.simulator.schemas import RepositoryUrl
+
+_PREFIX = "SIMULATOR_"
 
 
 class SimulatorSettings(BaseSettings):
     """How the simulated provider behaves when a prompt asks for nothing special. Times are in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="SIMULATOR_", env_ignore_empty=True, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, frozen=True, extra="ignore")
 
     host: str = "127.0.0.1"
     port: int = Field(default=8090, ge=0, le=65535, description="0 takes any free port")
@@ -41,8 +48,24 @@ class SimulatorSettings(BaseSettings):
     repositories_per_minute: int = Field(default=1, ge=0)
     repositories_per_hour: int = Field(default=30, ge=0)
     concurrent_agents: int = Field(default=0, ge=0, description="agents that are neither archived nor deleted")
-    repositories: tuple[str, ...] = ("https://github.com/acme/shop", "https://github.com/acme/widgets")
-    faults: dict[str, object] = Field(default_factory=dict, description="those on from the start, as JSON")
+    repositories: Annotated[tuple[RepositoryUrl, ...], NoDecode] = (
+        "https://github.com/acme/shop",
+        "https://github.com/acme/widgets",
+    )
+    faults: Annotated[dict[str, object], NoDecode] = Field(
+        default_factory=dict, description="those on from the start, as JSON"
+    )
+
+    @field_validator("repositories", "faults", mode="before")
+    @classmethod
+    def _from_json(cls, value: object) -> object:
+        """As every other bad value: named, instead of a failure of the reading itself."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError:
+            raise ValueError("is not valid JSON") from None
 
     @field_validator("faults")
     @classmethod
@@ -52,6 +75,12 @@ class SimulatorSettings(BaseSettings):
         except ApiError as error:
             raise ValueError(error.message) from None
         return faults
+
+    @classmethod
+    def unknown(cls, environment: Iterable[str]) -> list[str]:
+        """The variables that look like settings and are none: a misspelt one would else do nothing and say nothing."""
+        known = {f"{_PREFIX}{name.upper()}" for name in cls.model_fields}
+        return sorted(name for name in environment if name.upper().startswith(_PREFIX) and name.upper() not in known)
 
     def switches(self) -> dict[str, Switch | None]:
         return read_switches(self.faults)
