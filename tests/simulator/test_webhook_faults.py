@@ -108,6 +108,19 @@ async def test_a_reset_drops_the_webhooks_that_are_held_back(receiver: Receiver)
         assert _ids(await receiver.until(1)) == [told["id"]]
 
 
+async def test_a_reset_drops_the_webhooks_that_are_to_be_tried_again(receiver: Receiver) -> None:
+    receiver.answers = [500]
+    clock = HandClock()
+    async with in_process(clock, **TEN) as client:
+        refused = await create_v0(client, "Refused", webhook=receiver.target())
+        await clock.move(10)
+        await receiver.until(1)
+        await client.post("/_sim/reset")
+        told = await create_v0(client, "Told", webhook=receiver.target())
+        await clock.move(100)
+        assert _ids(await receiver.until(2)) == [refused["id"], told["id"]]
+
+
 @BY
 async def test_a_webhook_can_come_before_the_reply_to_the_create(receiver: Receiver, by_marker: bool) -> None:
     marker, switches = on(by_marker, "webhook_early")
@@ -120,6 +133,24 @@ async def test_a_webhook_can_come_before_the_reply_to_the_create(receiver: Recei
         assert json.loads(told)["id"] == (await create)["id"]
         assert reply == b"the reply"
         assert await struck(client) == {"webhook_early": 1}
+
+
+@pytest.mark.parametrize("gone_by", ["reset", "delete"])
+async def test_a_create_that_waits_for_its_webhook_is_answered_when_its_agent_is_gone(
+    receiver: Receiver, gone_by: str
+) -> None:
+    clock = HandClock()
+    async with in_process(clock) as client:
+        text = "[[sim:webhook_early]] [[sim:webhook_late=600]]"
+        create = asyncio.create_task(create_v0(client, text, webhook=receiver.target()))
+        await clock.move(1)
+        [agent] = json_of(await client.get("/v0/agents"))["agents"]
+        assert (agent["status"], create.done()) == ("FINISHED", False)
+        if gone_by == "reset":
+            await client.post("/_sim/reset")
+        else:
+            await client.delete(f"/v0/agents/{agent['id']}")
+        assert (await asyncio.wait_for(create, 5))["id"] == agent["id"]
 
 
 @pytest.mark.parametrize("why", ["webhook_lost", "expire", "unknown_end"])

@@ -254,7 +254,6 @@ class AgentStore:
     def _remove(self, agent: Agent) -> None:
         del self._by_id[agent.id], self._by_number[agent.number]
         agent.entry.gone_at = self._clock.now()
-        agent.told.set()
         self._abandon([agent])
 
     def clear(self) -> None:
@@ -267,6 +266,7 @@ class AgentStore:
 
     def _abandon(self, agents: Sequence[Agent]) -> None:
         for agent in agents:
+            agent.told.set()
             self._lives.abandon(agent)
 
 
