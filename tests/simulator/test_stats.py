@@ -1,6 +1,7 @@
 """What the simulator tells about itself."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ from deploy.local.simulator import SimulatorSettings
 from deploy.local.simulator.agents import NewAgent, Repository
 from deploy.local.simulator.app import Simulator
 from deploy.local.simulator.clock import LoopClock
+from deploy.local.simulator.journal import Entry, Journal
 from tests.simulator.hand_clock import HandClock
 from tests.simulator.serving import (
     FOREVER,
@@ -168,6 +170,31 @@ async def test_the_journal_has_every_agent_with_its_changes_and_times_also_when_
         assert "gone_at" not in two
         await client.post("/_sim/reset")
         assert json_of(await client.get("/_sim/agents")) == {"agents": []}
+
+
+async def test_an_agent_that_is_told_to_go_on_for_ever_does_not_fill_the_memory() -> None:
+    clock = HandClock()
+    async with in_process(clock, duration_seconds=0) as client:
+        path = f"/v1/agents/{(await create_v1(client))['agent']['id']}"
+        for number in range(60):
+            await clock.move(1)
+            more = {"prompt": {"text": f"More {number}" + "x" * 70_000}}
+            json_of(await client.post(f"{path}/runs", json=more), 201)
+        listed = json_of(await client.get(f"{path}/runs", params={"limit": 100}))["items"]
+        messages = json_of(await client.get(f"{path.replace('v1', 'v0')}/conversation"))["messages"]
+        assert (len(listed), len(messages)) == (50, 100)
+        assert messages[-1]["text"].startswith("More 59x")
+        assert len(messages[-1]["text"]) == 64 * 1024
+        assert listed[0]["id"] == json_of(await client.get(path))["latestRunId"]
+
+
+def test_the_journal_forgets_the_oldest() -> None:
+    journal, at = Journal(keeps=2), datetime(2026, 11, 1, tzinfo=UTC)
+    first, _, last = (journal.add(Entry(f"bc-{number}", "v1", None, None, "Task", at)) for number in range(3))
+    assert [entry["id"] for entry in journal.view()] == ["bc-1", "bc-2"]
+    for number in range(1_001):
+        last.note(f"run-{number}", "CREATING", at)
+    assert (len(last.runs), next(iter(last.runs)), first.runs) == (1_000, "run-1", {})
 
 
 def _changes(run: dict[str, Any]) -> list[tuple[str, str]]:

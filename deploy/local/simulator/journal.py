@@ -8,6 +8,7 @@ from deploy.local.simulator.timestamps import timestamp
 
 # The oldest are forgotten first, so that a simulator that runs for days does not fill the memory.
 _LIMIT = 50_000
+_RUNS_LIMIT = 1_000  # of one agent
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Entry:
 
     def note(self, run_id: str, status: str, at: datetime) -> None:
         self.runs.setdefault(run_id, []).append(Change(status, at))
+        if len(self.runs) > _RUNS_LIMIT:
+            del self.runs[next(iter(self.runs))]
 
     def view(self) -> dict[str, object]:
         view: dict[str, object] = {
@@ -60,8 +63,8 @@ class Entry:
 class Journal:
     """The entries, oldest first."""
 
-    def __init__(self) -> None:
-        self._entries: deque[Entry] = deque(maxlen=_LIMIT)
+    def __init__(self, keeps: int = _LIMIT) -> None:
+        self._entries: deque[Entry] = deque(maxlen=keeps)
 
     def add(self, entry: Entry) -> Entry:
         self._entries.append(entry)
