@@ -174,6 +174,7 @@ SCENES = [
     Scene("unknown_status", "[[sim:unknown_status]] [[sim:slow=1]]", _run),
     Scene("unknown_end", "[[sim:unknown_end]]", _run, ("FAILED",), "TIMEOUT", fields=_A_MINUTE),
     *(Scene(f"{what}_late", f"[[sim:{what}_late=1]]", _run) for what in ("branch", "pr", "summary", "usage")),
+    Scene("usage_unavailable", "[[sim:usage_unavailable]]", _run, versions=("v1",)),
     Scene("stop_finishes", "[[sim:stop_finishes]]", _cancel, ("CANCELLED", "COMPLETED")),
     Scene("stop_late", "[[sim:stop_late=3]]", _cancel, ("CANCELLED",)),
     Scene("stop_ignored", "[[sim:stop_ignored=1]]", _cancel, ("CANCELLED",)),

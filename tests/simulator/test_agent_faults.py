@@ -126,6 +126,16 @@ async def test_branch_pull_request_and_summary_can_come_later_than_the_end(name:
 
 
 @BY
+async def test_usage_can_be_refused_as_for_accounts_that_do_not_have_it(by_marker: bool) -> None:
+    marker, switches = on(by_marker, "usage_unavailable")
+    async with in_process(faults=switches) as client:
+        created = await create_v1(client, f"Task {marker}")
+        refused = await client.get(f"/v1/agents/{created['agent']['id']}/usage")
+        refusal(refused, 403, "feature_unavailable")
+        json_of(await client.get(run_path(created)))
+
+
+@BY
 async def test_usage_can_come_later_than_the_end(by_marker: bool) -> None:
     marker, switches = on(by_marker, "usage_late", 30)
     clock = HandClock()

@@ -10,7 +10,7 @@ from deploy.local.simulator import SimulatorSettings
 from deploy.local.simulator.behaviour import read_markers
 from deploy.local.simulator.board import Board
 from deploy.local.simulator.errors import ApiError
-from deploy.local.simulator.faults import CHANGES, FAULTS, read_switches
+from deploy.local.simulator.faults import CHANGES, FAULTS, lasts, read_switches
 from deploy.local.simulator.stats import Stats
 from tests.simulator.serving import create_v1, faults, in_process, json_of, refusal, stats, v0_body, v1_body
 
@@ -149,9 +149,13 @@ async def test_the_control_itself_is_never_struck_and_needs_no_key() -> None:
         assert (await stats(client))["calls"] == {}
 
 
-def test_every_fault_is_in_the_documentation() -> None:
+def test_the_page_has_every_fault_and_no_other_and_says_which_of_them_last() -> None:
     page = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text()
-    section = page[page.index("## Faults") : page.index("## Limits")]
-    documented = set(re.findall(r"`([a-zA-Z0-9_]+)`", section))
-    calls = "|".join(CHANGES)
-    assert {re.sub(f"^({calls})_(?=reset|error|slow|hang|truncated)", "CALL_", name) for name in FAULTS} <= documented
+    rows = page[page.index("| fault | what happens |") :].partition("\n\n")[0].splitlines()[2:]
+    said = [found for row in rows for found in re.findall(r"`(\w+)`( \(s\))?", row.split(" | ")[0])]
+    documented = {
+        name.replace("CALL", call): bool(lasting)
+        for name, lasting in said
+        for call in (CHANGES if "CALL" in name else [""])
+    }
+    assert documented == {name: lasts(name) is not None for name in FAULTS}

@@ -1,10 +1,13 @@
 """How much may be asked for, and how many agents there may be."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from deploy.local.simulator.limits import LimitValues
 from tests.simulator.hand_clock import HandClock
 from tests.simulator.serving import create_v0, create_v1, in_process, json_of, refusal, v0_body, v1_body
 
@@ -97,6 +100,12 @@ async def test_limits_are_told_and_changed_while_it_runs() -> None:
         for body, named in wrong:
             message = refusal(await client.patch("/_sim/limits", json=body), 400, "validation_error")
             assert named in message
+
+
+def test_every_limit_is_on_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text()
+    section = page[page.index("## Limits") : page.index("## What it saw")]
+    assert set(LimitValues.model_fields) == set(re.findall(r"`([a-z_]+_(?:minute|hour|agents))`", section))
 
 
 async def _call(client: httpx.AsyncClient, method: str, path: str) -> httpx.Response:

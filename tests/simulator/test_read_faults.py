@@ -25,6 +25,13 @@ async def test_a_read_can_be_answered_503(client: httpx.AsyncClient, by_marker: 
         refusal(await client.get(path), 503, "upstream_error")
 
 
+async def test_a_stream_is_struck_like_any_read_before_it_begins_but_never_truncated(client: httpx.AsyncClient) -> None:
+    path = f"{run_path(await create_v1(client))}/stream"
+    await faults(client, read_error={"count": 1}, read_truncated=True)
+    refusal(await client.get(path), 503, "upstream_error")
+    assert (await client.get(path)).text.endswith("event: done\ndata: {}\n\n")
+
+
 @BY
 async def test_a_read_can_end_in_a_reset_connection(client: httpx.AsyncClient, by_marker: bool) -> None:
     paths = await _paths(client, "read_reset", by_marker)

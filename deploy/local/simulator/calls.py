@@ -85,6 +85,15 @@ class Calls:
             raw, media_type = error.page(), "text/html"
         return Response(raw, error.status, error.headers(), media_type=media_type)
 
+    def refuse_if(self, request: Request, fault: str, code: str) -> None:
+        """Within a read: refuse it with this code if the fault strikes.
+
+        Raises:
+            ApiError: that refusal.
+        """
+        if self._strikes(request, fault, request.state.subject):
+            raise ApiError(code)
+
     def _strikes(self, request: Request, name: str, subject: Subject | None) -> bool:
         return self._board.strikes(name, version_of(request), subject) is not None
 

@@ -40,7 +40,7 @@ FAULTS = frozenset(
         *("usage_limit_exceeded", "plan_required", "included_usage_spent", "branch_unverified", "refuse"),
         *("model_gone", "model_gone_as_validation"),
         *("fail", "expire", "nochange", "creating_forever", "unknown_status", "unknown_end"),
-        *("stop_finishes", "stop_ignored"),
+        *("stop_finishes", "stop_ignored", "usage_unavailable"),
         *("webhook_lost", "webhook_duplicated", "webhook_reordered", "webhook_early"),
         *("webhook_badly_signed", "webhook_old_form"),
         *("stream_unavailable", "stream_expired", "stream_cut", "stream_silent"),

@@ -114,6 +114,7 @@ class V1:
         return await self._calls.change(request, "archive", agent.latest.subject, set_archived)
 
     async def usage(self, request: Request) -> Response:
+        self._calls.refuse_if(request, "usage_unavailable", "feature_unavailable")
         agent_id, run_id = request.path_params["id"], request.query_params.get("runId")
         if run_id is not None:
             return json_response(usage_view([self._store.get_run(agent_id, run_id)[1]]))
