@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 
 import httpx
 import pytest
@@ -58,7 +59,10 @@ def test_the_command_line_starts_it_alone_with_its_port_and_speed() -> None:
         url = _ready_url(process)
         created = httpx.post(f"{url}/v1/agents", json=v1_body(), auth=KEY).json()
         _eventually(lambda: httpx.get(f"{url}{run_path(created)}", auth=KEY).json()["status"] == "FINISHED")
-        assert httpx.get(f"{url}{run_path(created)}", auth=KEY).json()["durationMs"] >= 300_000
+        run = httpx.get(f"{url}{run_path(created)}", auth=KEY).json()
+        began, ended = (datetime.fromisoformat(run[name]) for name in ("createdAt", "updatedAt"))
+        assert run["durationMs"] >= 300_000
+        assert ended - began >= timedelta(seconds=300)
         process.terminate()
         assert process.wait(timeout=10) == 0
 

@@ -2,13 +2,29 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
 from httpx_sse import ServerSentEvent, aconnect_sse
+from starlette.requests import Request
 
-from tests.simulator.serving import FOREVER, create_v1, json_of, refusal, run_ended, run_path, run_when, simulator
+from deploy.local.simulator import SimulatorSettings, create_app
+from deploy.local.simulator.agents import NewAgent
+from tests.simulator.hand_clock import HandClock
+from tests.simulator.serving import (
+    FOREVER,
+    QUICK,
+    create_v1,
+    json_of,
+    refusal,
+    run_ended,
+    run_path,
+    run_when,
+    simulator,
+)
 
 # A second form of other events, under their ids.
 MIRROR = "interaction_update"
@@ -21,7 +37,7 @@ async def test_a_stream_follows_a_run_from_its_status_to_done() -> None:
         run = json_of(await client.get(run_path(created)))
 
         assert events[0].event == "status"
-        assert events[0].json() == {"runId": created["run"]["id"], "status": "CREATING"}
+        assert events[0].json() == {"runId": created["run"]["id"], "status": events[0].json()["status"]}
         kinds = [event.event for event in events]
         assert {"thinking", "tool_call", "assistant"} <= set(kinds[1:-2])
         assert kinds[-2:] == ["result", "done"]
@@ -37,19 +53,19 @@ async def test_a_stream_follows_a_run_from_its_status_to_done() -> None:
 
 
 async def test_events_are_spread_over_the_run_and_each_comes_in_both_forms_under_one_id() -> None:
-    async with simulator() as client:
-        created = await create_v1(client, "Slow [[sim:slow=0.6]]")
-        seen_while_running = 0
-        ids: list[str] = []
-        async for event in _events(client, created):
-            if event.event in ("assistant", "thinking", "tool_call"):
-                ids.append(event.id)
-                status = json_of(await client.get(run_path(created)))["status"]
-                seen_while_running += status == "RUNNING"
-            elif event.event == MIRROR:
-                assert event.id == ids[-1]
-        assert len(ids) == len(set(ids)) >= 5
-        assert seen_while_running >= 5
+    clock = HandClock()
+    async with _listening(clock, "Slow [[sim:slow=100]]") as heard:
+        await clock.move(100)
+    events = [(at, frame.splitlines()) for at, frame in heard if frame.startswith("id: ")]
+    happened = [at for at, lines in events if lines[1] != f"event: {MIRROR}"][:-2]
+    assert len(happened) >= 5
+    assert happened == sorted(set(happened))
+    assert happened[0] > 1
+    assert happened[-1] < 100
+    ids = [lines[0] for _, lines in events]
+    assert ids[::2] == ids[1::2]
+    assert len(set(ids)) == len(ids) / 2
+    assert {lines[1] for _, lines in events[1:-2:2]} == {f"event: {MIRROR}"}
 
 
 async def test_status_and_heartbeat_have_no_id() -> None:
@@ -67,6 +83,21 @@ async def test_status_and_heartbeat_have_no_id() -> None:
             if "event: heartbeat" in frame or "event: status" in frame:
                 seen.add(frame.splitlines()[0])
         assert seen == {"event: heartbeat", "event: status"}
+
+
+async def test_the_status_is_told_at_first_and_again_when_the_run_begins_to_work() -> None:
+    clock = HandClock()
+    async with _listening(clock, FOREVER) as heard:
+        await clock.move(2)
+    told = [(at, json.loads(frame.partition("data: ")[2])["status"]) for at, frame in heard]
+    assert told == [(0, "CREATING"), (1, "RUNNING")]
+
+
+async def test_heartbeats_come_every_fifteen_seconds_after_the_first_thirty() -> None:
+    clock = HandClock()
+    async with _listening(clock, FOREVER) as heard:
+        await clock.move(70)
+    assert [at for at, frame in heard if "event: heartbeat" in frame] == [30, 45, 60]
 
 
 @pytest.mark.parametrize("position", [0, 3, -2])
@@ -126,6 +157,24 @@ async def test_a_stream_ends_when_its_agent_is_deleted() -> None:
                 await client.delete(f"/v1/agents/{created['agent']['id']}")
             kinds.append(event.event)
         assert kinds[-1] == "done"
+
+
+@asynccontextmanager
+async def _listening(clock: HandClock, prompt: str) -> AsyncIterator[list[tuple[float, str]]]:
+    """Each frame of the stream of a run with this prompt, with the time of the clock at which it came."""
+    simulator = create_app(SimulatorSettings(**QUICK), clock).state.simulator
+    run = simulator.store.create(NewAgent(prompt, ()), simulator.store.subject(prompt, ())).latest
+    stream = simulator.streams.response(Request({"type": "http"}), run, dict, None)
+    heard: list[tuple[float, str]] = []
+
+    async def listen() -> None:
+        async for frame in stream.body_iterator:
+            heard.append((clock.elapsed(), frame.decode()))
+
+    listening = asyncio.create_task(listen())
+    yield heard
+    simulator.streams.close()
+    await listening
 
 
 async def _events(client: httpx.AsyncClient, created: dict[str, Any], after: str | None = None) -> Any:

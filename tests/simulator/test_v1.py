@@ -1,16 +1,19 @@
 """The current version: a durable agent and its runs."""
 
 import asyncio
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.simulator.hand_clock import HandClock
 from tests.simulator.serving import (
     FOREVER,
     REPOSITORY,
     agent_when,
     create_v1,
+    in_process,
     json_of,
     refusal,
     run_path,
@@ -82,8 +85,30 @@ async def test_an_agent_without_a_repository_pushes_nothing() -> None:
 
 async def test_a_run_on_the_current_branch_pushes_to_it() -> None:
     async with simulator() as client:
-        run = await run_when(client, await create_v1(client, workOnCurrentBranch=True), "FINISHED")
-        assert run["git"]["branches"][0]["branch"] == "main"
+        repos = [{"url": REPOSITORY, "startingRef": "develop"}]
+        run = await run_when(client, await create_v1(client, workOnCurrentBranch=True, repos=repos), "FINISHED")
+        assert run["git"]["branches"][0]["branch"] == "develop"
+
+
+async def test_a_repository_is_told_without_scheme_and_git_suffix() -> None:
+    async with simulator() as client:
+        created = await create_v1(client, autoCreatePR=True, repos=[{"url": f"{REPOSITORY}.git"}])
+        [branch] = (await run_when(client, created, "FINISHED"))["git"]["branches"]
+        assert branch["repoUrl"] == "github.com/acme/widgets"
+        assert branch["prUrl"].startswith(f"{REPOSITORY}/pull/")
+
+
+async def test_a_run_boots_for_a_tenth_of_its_time_but_a_second_at_most_and_is_updated_by_changes_alone() -> None:
+    clock = HandClock()
+    async with in_process(clock, duration_seconds=5) as client:
+        short, long = await create_v1(client), await create_v1(client, "Long [[sim:slow=100]]")
+        for seconds, at in ((0.5, [500, 0]), (0.5, [500, 1000]), (3.9, [500, 1000]), (0.1, [5000, 1000])):
+            await clock.move(seconds)
+            runs = [json_of(await client.get(run_path(created))) for created in (short, long)]
+            updated = [datetime.fromisoformat(run["updatedAt"]) for run in runs]
+            created_at = datetime.fromisoformat(runs[0]["createdAt"])
+            assert [(one - created_at) / timedelta(milliseconds=1) for one in updated] == at
+        assert json_of(await client.get(run_path(long)))["status"] == "RUNNING"
 
 
 async def test_an_agent_has_one_run_at_a_time_and_any_number_in_turn() -> None:
@@ -150,6 +175,15 @@ async def test_an_archived_agent_can_be_read_but_takes_no_run_until_unarchived()
         assert shown["items"] == []
         await client.post(f"{path}/unarchive")
         json_of(await _run(client, created["agent"]["id"], "More"), 201)
+
+
+async def test_an_archived_agent_takes_no_prompt_on_either_version_though_it_is_at_work() -> None:
+    async with simulator() as client:
+        agent_id = (await create_v1(client, FOREVER))["agent"]["id"]
+        await client.post(f"/v1/agents/{agent_id}/archive")
+        refusal(await _run(client, agent_id, "More"), 409, "agent_archived")
+        more = {"prompt": {"text": "More"}}
+        refusal(await client.post(f"/v0/agents/{agent_id}/followup", json=more), 409, "agent_archived")
 
 
 async def test_unknown_agents_and_runs_are_not_found() -> None:

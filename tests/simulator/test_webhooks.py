@@ -1,14 +1,20 @@
 """The older version's webhooks: what is sent, when, and how often."""
 
+import asyncio
 import hashlib
 import hmac
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 import pytest
 
+from deploy.local.simulator.agents import Webhook
+from deploy.local.simulator.stats import Stats
+from deploy.local.simulator.webhooks import WebhookSender
+from tests.simulator.hand_clock import Args, HandClock
 from tests.simulator.receiving import Receiver, receiving
 from tests.simulator.serving import FOREVER, REPOSITORY, SECRET, agent_when, create_v0, simulator, stats
 from tests.support.eventually import eventually
@@ -85,6 +91,16 @@ async def test_a_delivery_is_given_up_after_six_tries(receiver: Receiver) -> Non
         assert len(receiver.received) == 6
 
 
+async def test_the_wait_before_each_further_try_is_twice_the_one_before() -> None:
+    clock = _ImpatientClock()
+    sender = WebhookSender(clock, Stats(), 0.5)
+    nobody = Webhook("http://127.0.0.1:1/hook", SECRET)
+    sender.send(nobody, b"{}", form="real", badly_signed=False, tried=lambda: None)
+    await eventually(lambda: len(clock.waits) == 5)
+    await sender.aclose()
+    assert clock.waits == [0.5, 1, 2, 4, 8]
+
+
 async def test_a_receiver_that_cannot_be_reached_counts_as_a_failed_try() -> None:
     async with simulator(webhook_backoff_seconds=0.001) as client:
         await create_v0(client, webhook={"url": "http://127.0.0.1:1/hook", "secret": SECRET})
@@ -111,6 +127,19 @@ async def test_many_ends_at_once_are_all_told(receiver: Receiver) -> None:
         await receiver.until(100)
         await _counted(client, sent=100, attempts=100, delivered=100, failed=0)
         assert len({json.loads(raw)["id"] for _, raw in receiver.received}) == 100
+
+
+class _ImpatientClock(HandClock):
+    """Notes for how long it was to wait, and does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float] = []
+
+    def call_later(self, seconds: float, callback: Callable[[*Args], object], *args: *Args) -> Any:
+        self.waits.append(seconds)
+        asyncio.get_running_loop().call_soon(callback, *args)
+        return super().call_later(seconds, lambda: None)
 
 
 @asynccontextmanager
