@@ -9,10 +9,11 @@ import orjson
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
-from nats.js.errors import NotFoundError
+from nats.js.errors import APIError
 
 from shared.domain.ids import derive_id
-from shared.jetstream.errors import AlreadyThereError, PublishUnavailableError
+from shared.jetstream.errors import AlreadyThereError, PublishUnavailableError, UnreadableHistoryError
+from shared.jetstream.history import HistoryReader, RawMessage
 from shared.jetstream.publish import Publisher
 from shared.jetstream.topology import COMMANDS, DEAD, DELIVERIES, QUEUE, RECEIPTS, TIMERS, WATCH
 
@@ -21,16 +22,17 @@ PUT_BACK: Final = frozenset({COMMANDS, QUEUE, WATCH, TIMERS, RECEIPTS, DELIVERIE
 
 _PARKED: Final = "dead.>"
 _TRY: Final = 5.0
+_PAGE: Final = 100
+"""Read at a time: most may be other teams', and each may have half a MiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One parked message: from which stream and subject, and why."""
+    """One parked message, and from which stream and subject it came."""
 
     sequence: int
     stream: str
     subject: str
-    reason: str
     data: bytes
 
     @property
@@ -43,16 +45,20 @@ class DeadLetters:
 
     def __init__(self, nc: Client, publisher: Publisher) -> None:
         self._js: JetStreamContext = nc.jetstream(timeout=_TRY)
+        self._history = HistoryReader(nc, DEAD)
         self._publisher = publisher
 
     async def of(self, team: str, *, most: int) -> AsyncIterator[DeadLetter]:
         """The oldest `most` messages of the team; what no team can be told from belongs to none."""
-        sequence = found = 0
-        while found < most and (letter := await self._next(sequence)) is not None:
-            sequence = letter.sequence
-            if _team(letter.data) == team:
-                found += 1
-                yield letter
+        after = found = 0
+        while page := await self._page(after):
+            after = page[-1].sequence
+            for message in page:
+                if found < most and _team(message.data) == team:
+                    found += 1
+                    yield _letter(message)
+            if found >= most:
+                return
 
     async def put_back(self, letter: DeadLetter) -> None:
         """Publish the message where it came from, and only then drop it here. Twice is once."""
@@ -66,26 +72,31 @@ class DeadLetters:
         """Throw the message away; one that is gone is no error."""
         try:
             await self._js.delete_msg(DEAD, letter.sequence)
-        except NotFoundError:
-            return
         except (NatsError, TimeoutError) as exc:
+            # The broker has one code for all that can go wrong with it, that there is no such message included.
+            if not (isinstance(exc, APIError) and await self._is_gone(letter)):
+                raise PublishUnavailableError(f"no answer from the broker: {exc!r}") from exc
+
+    async def _is_gone(self, letter: DeadLetter) -> bool:
+        try:
+            return await self._history.at(letter.sequence) is None
+        except (NatsError, TimeoutError, UnreadableHistoryError):
+            return False
+
+    async def _page(self, after: int) -> list[RawMessage]:
+        try:
+            return await self._history.read(_PARKED, after=after, budget=_TRY, limit=_PAGE)
+        except (TimeoutError, UnreadableHistoryError) as exc:
             raise PublishUnavailableError(f"no answer from the broker: {exc!r}") from exc
 
-    async def _next(self, after: int) -> DeadLetter | None:
-        try:
-            message = await self._js.get_msg(DEAD, after + 1, subject=_PARKED, next=True)
-        except NotFoundError:
-            return None
-        except (NatsError, TimeoutError) as exc:
-            raise PublishUnavailableError(f"no answer from the broker: {exc!r}") from exc
-        headers = message.headers or {}
-        return DeadLetter(
-            sequence=message.seq or 0,
-            stream=(message.subject or "dead.").split(".")[1],
-            subject=headers.get("Dead-Subject", ""),
-            reason=headers.get("Dead-Reason", ""),
-            data=message.data or b"",
-        )
+
+def _letter(message: RawMessage) -> DeadLetter:
+    return DeadLetter(
+        sequence=message.sequence,
+        stream=message.subject.split(".")[1],
+        subject=message.headers.get("Dead-Subject", ""),
+        data=message.data,
+    )
 
 
 def _team(data: bytes) -> str | None:

@@ -3,7 +3,8 @@
 import asyncio
 import base64
 import itertools
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import orjson
@@ -21,12 +22,13 @@ _TRY: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class RawMessage:
-    """A stored message as it is. `message_id` is what it was published with."""
+    """A stored message as it is. `message_id` is what it was published with; `headers` are told by `read` alone."""
 
     sequence: int
     subject: str
     message_id: str | None
     data: bytes
+    headers: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
 
 class _Incomplete(Exception):
@@ -157,7 +159,8 @@ class _Call:
 
 def _direct(message: Msg) -> RawMessage:
     headers = message.headers or {}
-    return RawMessage(int(headers["Nats-Sequence"]), headers["Nats-Subject"], headers.get("Nats-Msg-Id"), message.data)
+    message_id = headers.get("Nats-Msg-Id")
+    return RawMessage(int(headers["Nats-Sequence"]), headers["Nats-Subject"], message_id, message.data, headers)
 
 
 def _stored(raw: dict[str, str]) -> RawMessage:
