@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 from deploy.local.simulator.serve import serve as simulator
 from services.api.app import build as api
 from services.api.settings import ApiSettings
 from services.dispatcher.app import main as dispatcher
+from services.monitor import sweep
 from services.monitor.app import main as monitor
 from services.notifier.app import build as notifier
 from services.notifier.settings import NotifierSettings
@@ -22,11 +24,18 @@ from shared.process import run
 # A try whose process died counts, and nobody is to wait minutes for the one after it.
 _SCHEDULE = [timedelta(seconds=1)] * 9
 
+
+def _monitor() -> None:
+    # Of an agent that is nobody's nobody is to wait for the second look.
+    with patch.multiple(sweep, _APART_SECONDS=0.2, _LOOK_PAUSE_SECONDS=0.2):
+        monitor()
+
+
 _MAINS: dict[str, Callable[[], object]] = {
     "simulator": simulator,
     "api": lambda: run("api", ApiSettings, api),
     "dispatcher": dispatcher,
-    "monitor": monitor,
+    "monitor": _monitor,
     "notifier": lambda: run("notifier", NotifierSettings, partial(notifier, schedule=_SCHEDULE)),
 }
 

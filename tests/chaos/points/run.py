@@ -10,9 +10,9 @@ from deploy.local.nats import NatsServer
 from shared.cursor.provider import ApiVersion
 from tests.chaos.points.judging import left_over, untold
 from tests.chaos.points.report import Outcome, judge
-from tests.chaos.points.stories import STORIES, Story
-from tests.chaos.points.sweep import Lane, Visit, discover
-from tests.chaos.points.world import KILLED, World, world
+from tests.chaos.points.stories import ORPHANED, STORIES, Story
+from tests.chaos.points.sweep import DISPATCHER, MONITOR, NOTIFIER, SWEEPER, Lane, Visit, discover
+from tests.chaos.points.world import World, world
 from tests.support.eventually import eventually
 
 # For the last of what was killed to recover; far more than it should take.
@@ -31,17 +31,35 @@ async def sweep(
 ) -> Outcome:
     """Kill at each failpoint that matches `only`, `runs` times.
 
-    Monitor and dispatcher take turns: each needs the other to get as far as its deeper failpoints.
+    First whoever sweeps, while the provider has few agents to look through. Monitor and dispatcher take turns then:
+    each needs the other to get as far as its deeper failpoints.
     """
     async with world(version, folder, nats, database_url) as running:
-        found = await discover(running, stories)
-        lanes = {name: Lane(running, name, points, runs, only) for name, points in found.items()}
+        found = await discover(
+            running, (DISPATCHER, MONITOR, NOTIFIER), [one for one in stories if one is not ORPHANED]
+        )
+        if ORPHANED in stories:
+            swept = await discover(running, (DISPATCHER, SWEEPER, NOTIFIER), [ORPHANED])
+            found[SWEEPER] = swept[SWEEPER]
+        lanes = {victim: Lane(running, victim, points, runs, only) for victim, points in found.items()}
+        if ORPHANED in stories:
+            await _sweep_account(lanes[SWEEPER])
         async with asyncio.TaskGroup() as together:
-            together.create_task(_one_after_the_other(lanes["notifier"]))
-            together.create_task(_one_after_the_other(lanes["monitor"], lanes["dispatcher"]))
-        visits = [visit for name in KILLED for visit in lanes[name].visits]
+            together.create_task(_one_after_the_other(lanes[NOTIFIER]))
+            together.create_task(_one_after_the_other(lanes[MONITOR], lanes[DISPATCHER]))
+        visits = [visit for lane in lanes.values() for visit in lane.visits]
         await _recover(running, visits)
         return await judge(running, visits, runs)
+
+
+async def _sweep_account(lane: Lane) -> None:
+    """Kill whoever sweeps, and then let it: nobody else will."""
+    await lane.run()
+    sweeping = lane.go_on()
+    under_way = [telling.task for visit in lane.visits for telling in visit.tellings]
+    if under_way:
+        await asyncio.wait(under_way, timeout=_RECOVERY_SECONDS)
+    await sweeping.kill()
 
 
 async def _one_after_the_other(*lanes: Lane) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 
 from shared.domain.state import Attempt, Orchestration, Phase
+from tests.chaos.points.orphans import come_up, give_up, is_stopped
 from tests.chaos.points.world import World
 from tests.support.eventually import eventually
 
@@ -155,6 +156,14 @@ async def _deleted_agent(tale: Tale) -> None:
     await tale.delete_agent()
 
 
+async def _orphaned(tale: Tale) -> None:
+    agent_id = await come_up(tale.world, await give_up(tale.world))
+    await is_stopped(tale.world, agent_id)
+
+
+ORPHANED = Story("orphaned", _orphaned)
+"""Not of an orchestration under way: it leads to the sweep of the account's agents, and nowhere else."""
+
 SMOOTH = Story("smooth", _smooth)
 STORIES = (
     SMOOTH,
@@ -166,4 +175,5 @@ STORIES = (
     Story("paused", _paused),
     Story("told more", _told_more),
     Story("agent deleted", _deleted_agent),
+    ORPHANED,
 )

@@ -7,25 +7,47 @@ import re
 import signal
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from shared.jetstream.topology import CONTROLS, LIMITS
 from tests.chaos.points.forks import Fork
 from tests.chaos.points.judging import left_over, untold
 from tests.chaos.points.stories import Story, Tale
-from tests.chaos.points.world import KILLED, World
+from tests.chaos.points.world import World
 from tests.support.eventually import eventually
 
 _log = logging.getLogger(__name__)
 
-# Of each service, who is killed: what it does by the way (heartbeats, looking after its consumers) decides nothing.
-_SCOPES = {
-    "dispatcher": ("dispatcher-", "slot-audit"),
-    "monitor": ("monitor-",),
-    "notifier": ("notifier-",),
-}
+
+@dataclass(frozen=True, eq=False)
+class Victim:
+    """A service that is killed where it is at what begins with one of `scopes`.
+
+    What it does by the way (heartbeats, looking after its consumers) decides nothing and is in no scope. `settings`
+    come on top of all others. `needed_alive`: nothing ends while it is being killed, and what one failpoint left under
+    way leads to the next.
+    """
+
+    service: str
+    scopes: tuple[str, ...]
+    settings: Mapping[str, str] = field(default_factory=dict)
+    needed_alive: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.scopes[0].rstrip("-/")
+
+
+DISPATCHER = Victim("dispatcher", ("dispatcher-", "slot-audit/"))
+MONITOR = Victim("monitor", ("monitor-",))
+NOTIFIER = Victim("notifier", ("notifier-",))
+SWEEPER = Victim("monitor", ("sweep/",), {"SWEEP_SECONDS": "0.5"}, needed_alive=True)
+"""A monitor again, while it does what it otherwise does by the hour."""
+
+# Buckets of which a key is created only where there is none.
+_CREATED = re.compile(f"/({LIMITS}|{CONTROLS})\\.create\\.")
 
 _STORY_SECONDS = 60.0
 # A kill that does not come within this does not come by more of the same.
@@ -72,30 +94,23 @@ Points = dict[str, list[Story]]
 """Failpoints, each with the stories that reach it."""
 
 
-async def discover(world: World, stories: Iterable[Story]) -> dict[str, Points]:
-    """The failpoints of each service."""
-    found: dict[str, Points] = {name: {} for name in KILLED}
-    records = {name: _Record(world.folder / f"{name}.discovered") for name in KILLED}
-    async with running(world, {name: records[name].path for name in KILLED}):
+async def discover(world: World, victims: Sequence[Victim], stories: Iterable[Story]) -> dict[Victim, Points]:
+    """The failpoints of each victim. Together they must be every service, or the stories have no end."""
+    found: dict[Victim, Points] = {victim: {} for victim in victims}
+    records = {victim: Record(world.folder / f"{victim.name}.discovered", victim.scopes) for victim in victims}
+    forks = [world.fork(one.service, FAILPOINT_RECORD=str(records[one].path), **one.settings) for one in victims]
+    try:
         for story in stories:
             tale = Tale(world, f"Discovering {story.name}")
             await asyncio.wait_for(story.play(tale), _STORY_SECONDS)
             await at_rest(tale)
-            for name, record in records.items():
-                for point in record.news(_SCOPES[name]):
-                    found[name].setdefault(point, []).append(story)
-    return found
-
-
-@asynccontextmanager
-async def running(world: World, records: Mapping[str, Path] | None = None) -> AsyncIterator[None]:
-    """Every service, none armed; killed in the end."""
-    forks = [world.fork(name, **({"FAILPOINT_RECORD": str(records[name])} if records else {})) for name in KILLED]
-    try:
-        yield
+            for victim, record in records.items():
+                for point in record.news():
+                    found[victim].setdefault(point, []).append(story)
     finally:
         for fork in forks:
             await fork.kill()
+    return found
 
 
 async def at_rest(tale: Tale) -> None:
@@ -108,37 +123,37 @@ async def at_rest(tale: Tale) -> None:
     await eventually(rest, timeout=_STORY_SECONDS, interval=0.1)
 
 
-class _Record:
-    """The names that a process has written down, since the last look."""
+class Record:
+    """What a process writes down, of these scopes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, scopes: tuple[str, ...]) -> None:
         self.path = path
+        self._scopes = scopes
         self._read = 0
 
-    def news(self, scopes: tuple[str, ...]) -> Counter[str]:
-        """How often each failpoint of these scopes was reached."""
+    def news(self) -> Counter[str]:
+        """How often each failpoint was reached since the last look."""
         if not self.path.exists():
             return Counter()
         with self.path.open("rb") as file:
             file.seek(self._read)
             lines = file.read()
         self._read += len(lines)
-        return Counter(name for name in lines.decode().split("\n") if name.startswith(scopes))
+        return Counter(name for name in lines.decode().split("\n") if name.startswith(self._scopes))
 
 
 class Lane:
-    """One service, which is killed at each failpoint that matches `only`, `runs` times, and started again each time.
+    """One victim, which is killed at each failpoint that matches `only`, `runs` times, and started again each time.
 
     What recovers from a kill is not waited for: meanwhile the next comes. A failpoint that nothing led to before
     something was killed is put in line when it is reached, behind the one at which that was.
     """
 
-    def __init__(self, world: World, service: str, points: Points, runs: int, only: re.Pattern[str]) -> None:
+    def __init__(self, world: World, victim: Victim, points: Points, runs: int, only: re.Pattern[str]) -> None:
         self._world = world
-        self._service = service
-        self._scopes = _SCOPES[service]
+        self._victim = victim
         self._runs = runs
-        self._record = _Record(world.folder / f"{service}.record")
+        self._record = Record(world.folder / f"{victim.name}.record", victim.scopes)
         self._line = deque(Visit(point, stories) for point, stories in sorted(points.items()) if only.search(point))
         self._only = only
         self._died_at: str | None = None
@@ -162,7 +177,7 @@ class Lane:
 
     def go_on(self) -> Fork:
         """Let the service run, not armed."""
-        return self._world.fork(self._service)
+        return self._world.fork(self._victim.service, **self._victim.settings)
 
     async def _visit(self, visit: Visit) -> None:
         last, seconds = time.monotonic(), _CHANCE_SECONDS if visit.prelude else _KILL_SECONDS
@@ -177,17 +192,17 @@ class Lane:
         """One process, until it is killed at `fatal`; False if that did not come within `seconds`."""
         patience = time.monotonic() + seconds
         armed = {"FAILPOINT": fatal, "FAILPOINT_RECORD": str(self._record.path)}
-        fork = self._world.fork(self._service, **armed)
+        fork = self._world.fork(self._victim.service, **armed, **self._victim.settings)
         try:
             while time.monotonic() < patience:
-                if "/limits.create." in fatal:
-                    await self._world.forget_limits()  # they are created once, else, by whoever is first
+                if created := _CREATED.search(fatal):
+                    await self._world.forget(created[1])
                 self._begin_tale(visit)
                 try:
                     code = await asyncio.wait_for(fork.ended(), _TALE_PAUSE_SECONDS)
                 except TimeoutError:
                     continue
-                assert code == -signal.SIGKILL, f"{self._service} ended with {code} instead of being killed at {fatal}"
+                assert code == -signal.SIGKILL, f"ended with {code} instead of being killed at {fatal}"
                 return True
             return False
         finally:
@@ -196,15 +211,16 @@ class Lane:
             self._died_at = fatal
 
     def _begin_tale(self, visit: Visit) -> None:
-        if visit.under_way >= _MOST_TALES:
+        besides = self.visits if self._victim.needed_alive else [visit]
+        if sum(other.under_way for other in besides) >= _MOST_TALES:
             return
         number = next(self._numbers)
         story = visit.stories[number % len(visit.stories)]
-        tale = Tale(self._world, f"{self._service} {number}")
+        tale = Tale(self._world, f"{self._victim.name} {number}")
         visit.tellings.append(Telling(tale, story, asyncio.create_task(story.play(tale), name=tale.title)))
 
     def _take_in(self, visit: Visit) -> None:
-        reached = self._record.news(self._scopes)
+        reached = self._record.news()
         visit.hits += reached[visit.point]
         for point in reached.keys() - self._known:
             self._known.add(point)

@@ -20,13 +20,11 @@ from shared.jetstream.bootstrap import bootstrap
 from shared.jetstream.connection import close, connect
 from shared.jetstream.event_log import JetStreamEventLog
 from shared.jetstream.kv import JetStreamKeyValue
-from shared.jetstream.topology import LIMITS, TopologySettings
+from shared.jetstream.topology import TopologySettings
 from shared.postgres.migrate import migrate
 from tests.chaos.points.forks import Fork
 from tests.chaos.points.receiver import Receiver, receiver
 from tests.support.eventually import eventually
-
-KILLED = ("dispatcher", "monitor", "notifier")
 
 _ACK_WAIT_SECONDS = 2.0
 _KEY = "operator-0123456789abcdef"
@@ -96,11 +94,11 @@ class World:
             self._news.set()
             self._news = asyncio.Event()
 
-    async def forget_limits(self) -> None:
-        """As if nobody had called the provider yet."""
-        bucket = JetStreamKeyValue(self.nc, LIMITS)
-        for endpoint in ("create", "get", "list"):
-            await bucket.delete(endpoint)
+    async def forget(self, bucket: str) -> None:
+        """Delete what a bucket holds, for what is created once, by whoever is first, to be created again."""
+        state = (await self.nc.jsm().stream_info(f"KV_{bucket}", subjects_filter=">")).state
+        for subject in state.subjects or {}:
+            await JetStreamKeyValue(self.nc, bucket).delete(subject.removeprefix(f"$KV.{bucket}."))
 
     async def kill_all(self) -> None:
         for fork in self._forks:
@@ -127,7 +125,7 @@ async def world(version: ApiVersion, folder: Path, nats: NatsServer, database_ur
             _environment(version, nats, database_url, ports),
             nc,
             await stack.enter_async_context(_client(ports["api"], {"X-API-Key": _KEY})),
-            await stack.enter_async_context(_client(ports["simulator"])),
+            await stack.enter_async_context(_client(ports["simulator"], {"Authorization": "Bearer simulated"})),
             await stack.enter_async_context(receiver()),
         )
         stack.push_async_callback(running.kill_all)
@@ -159,7 +157,7 @@ def _environment(version: str, nats: NatsServer, database_url: str, ports: dict[
     }
 
 
-def _client(port: int, headers: dict[str, str] | None = None) -> httpx.AsyncClient:
+def _client(port: int, headers: dict[str, str]) -> httpx.AsyncClient:
     # Hundreds may ask at a time while nobody decides.
     limits = httpx.Limits(max_connections=None)
     address = f"http://127.0.0.1:{port}"
