@@ -16,7 +16,7 @@ import httpx
 from services.api.errors import ApiError
 from shared.addresses import is_loopback, is_token
 from shared.cursor.refusals import RETRY_AFTER_LIMIT
-from shared.cursor.transport import ACCEPTED_ENCODING, TRANSPORT_ERRORS, checked_address, read_bounded
+from shared.cursor.transport import ACCEPTED_ENCODING, TRANSPORT_ERRORS, checked_address, no_cookies, read_bounded
 from shared.retry_after import retry_after
 
 _log = logging.getLogger(__name__)
@@ -71,6 +71,7 @@ class GitHub:
                 "User-Agent": "cursor-orchestrator",
                 "X-GitHub-Api-Version": "2022-11-28",
             },
+            cookies=no_cookies(),
             timeout=_CALL_SECONDS,
             transport=transport,
             trust_env=not is_loopback(base_url),

@@ -28,6 +28,7 @@ from shared.cursor.transport import (
     cause,
     checked_address,
     lost,
+    no_cookies,
     read_bounded,
     too_long,
 )
@@ -145,6 +146,7 @@ class CursorHttp:
                 "Accept-Encoding": ACCEPTED_ENCODING,
                 "User-Agent": "cursor-orchestrator",
             },
+            cookies=no_cookies(),
             # Streams and creates hold a connection for long; they must not starve the reads.
             limits=httpx.Limits(max_connections=1000, max_keepalive_connections=20),
             transport=transport,

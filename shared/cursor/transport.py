@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import AsyncIterator, Callable
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
 
 import httpx
@@ -18,7 +19,8 @@ ANSWER_LIMIT = 5 * 1024 * 1024  # bytes after decompression; of a stream: of one
 ACCEPTED_ENCODING: Final = "gzip"
 """The `Accept-Encoding` of what `read_bounded` reads. httpx itself would unpack whatever comes, to whatever size."""
 
-TRANSPORT_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError)
+# The last is what httpx lets through of an address to be redirected to.
+TRANSPORT_ERRORS = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, UnicodeError)
 # No connection, no request: these leave no doubt. Everything else can come after the request was sent.
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
@@ -30,7 +32,7 @@ def lost(exc: Exception, endpoint: str, *, changes: bool) -> ProviderError:
     others quote what was sent, headers included.
     """
     message = f"{type(exc).__name__} in {endpoint}"
-    if isinstance(exc, SSEError | httpx.DecodingError):
+    if isinstance(exc, SSEError | httpx.DecodingError | UnicodeError):
         code = BAD_RESPONSE
     elif isinstance(exc, httpx.TimeoutException | TimeoutError):
         code = TIMEOUT
@@ -51,6 +53,11 @@ def too_long(*, changes: bool = False) -> ProviderError:
     error = bad_response(f"the answer is longer than {ANSWER_LIMIT} bytes")
     error.outcome_known = not changes
     return error
+
+
+def no_cookies() -> CookieJar:
+    """A jar that takes none. One that is not ASCII could not be sent back, and no request at all any more."""
+    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
 
 
 async def read_bounded(response: httpx.Response) -> tuple[bytes, bool]:

@@ -239,6 +239,28 @@ async def test_an_answer_is_read_no_further_than_five_mebibytes(version: Version
     assert taken < 6 * 1024 * 1024
 
 
+@BOTH
+@pytest.mark.parametrize("address", ["http://xn--zzzzzz-/", "//[", "http://a b/"])
+async def test_a_create_that_is_redirected_to_nowhere_may_have_made_an_agent(address: str, version: Version) -> None:
+    with pytest.raises(ProviderError) as caught:
+        await provider(version, Script(answer({}, 302, Location=address))).create(REQUEST)
+
+    assert not caught.value.outcome_known
+
+
+@BOTH
+@pytest.mark.parametrize("cookie", [b"one=1", b"\xc3\xa9=1"])
+async def test_a_cookie_is_not_sent_back_and_keeps_nobody_from_asking(cookie: bytes, version: Version) -> None:
+    content = found(version).content
+    script = Script(*[httpx.Response(200, headers=[(b"Set-Cookie", cookie)], content=content) for _ in range(2)])
+    client = provider(version, script)
+
+    for _ in range(2):
+        await client.get(AGENT_ID, RUN_ID)
+
+    assert "cookie" not in script.requests[1].headers
+
+
 def packed(content: bytes, encoding: str, status: int = 200) -> httpx.Response:
     """An answer that comes as it would over the wire, not unpacked by whoever made it."""
     return httpx.Response(status, headers={"Content-Encoding": encoding}, stream=httpx.ByteStream(content))
