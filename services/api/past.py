@@ -118,21 +118,24 @@ class Past:
         """See `read_at`."""
         return read_at(text, self._clock.now())
 
-    async def find(self, team: str, orchestration_id: str, at: At) -> AsOf | None:
+    async def find(self, team: str, orchestration_id: str, at: At, *, known: int = 0) -> AsOf | None:
         """The orchestration as it was then; None before it existed.
+
+        Args:
+            known: a sequence that its history has come to, for all that the caller has seen.
 
         Raises:
             FutureError: the log has not come to that sequence.
             LogUnavailableError: the archive is behind or away, and so is the log.
         """
-        point = await self.point(team, orchestration_id, at)
+        point = await self.point(team, orchestration_id, at, known=known)
         if point is None:
             return None
         return AsOf(shown(point.state, point.sequence), at.time or point.recorded_at)
 
-    async def point(self, team: str, orchestration_id: str, at: At) -> Point | None:
+    async def point(self, team: str, orchestration_id: str, at: At, *, known: int = 0) -> Point | None:
         """The last commit that was there at this moment, with the state behind it. See `find`."""
-        known = await self._reached(at.sequence)
+        known = max(known, await self._reached(at.sequence))
         begin = point = self._points.last(team, orchestration_id, at)
         after = point.sequence if point else 0
         async with aclosing(self._history.commits(team, orchestration_id, after=after, known=known)) as commits:

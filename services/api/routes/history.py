@@ -94,8 +94,8 @@ async def events(
     """The events of one commit share its sequence and stand on one page, unless they are more than `limit`."""
     refuse_unknown_parameters(request, {"limit", "after", "cursor"})
     begin = _begin(after, cursor)
-    found(await parts.reader.exists(principal.team, orchestration_id))
-    async with aclosing(_events(parts, principal.team, orchestration_id, begin)) as commits:
+    shown = found(await parts.reader.exists(principal.team, orchestration_id))
+    async with aclosing(_events(parts, principal.team, shown, begin)) as commits:
         return _page(await cut(commits, begin, limit))
 
 
@@ -129,11 +129,11 @@ async def logs(
     shown = found(await parts.reader.exists(principal.team, orchestration_id))
     wanted = _Wanted(Level[level.upper()], None if task is None else _task_ids(shown, task))
     if not wants_lines(accept):
-        async with aclosing(_lines(parts, principal.team, orchestration_id, begin, wanted)) as commits:
+        async with aclosing(_lines(parts, principal.team, shown, begin, wanted)) as commits:
             return _page(await cut(commits, begin, limit or 100), {"Vary": "Accept"})
     if limit is not None:
         raise InvalidRequestError([problem("limit", "is only for pages; NDJSON brings every line")])
-    commits = _lines(parts, principal.team, orchestration_id, begin, wanted)
+    commits = _lines(parts, principal.team, shown, begin, wanted)
     return await Lines.begun(_chunks(commits, begin))
 
 
@@ -148,12 +148,17 @@ class _Wanted:
         return line.level >= self.level and (self.task_ids is None or line.task_id in self.task_ids)
 
 
+def _commits(parts: Parts, team: str, shown: Shown, begin: Place) -> AsyncGenerator[Kept, None]:
+    """From `begin` to at least where the orchestration is shown to be: this process need not have heard of all that."""
+    known = max(begin.sequence, shown.sequence)
+    return parts.history.commits(team, shown.orchestration["id"], after=begin.behind, known=known)
+
+
 async def _events(
-    parts: Parts, team: str, orchestration_id: str, begin: Place
+    parts: Parts, team: str, shown: Shown, begin: Place
 ) -> AsyncGenerator[tuple[int, Sequence[View]], None]:
     """The events of each commit, as they are stored: a newer release's are shown, too."""
-    history = parts.history.commits(team, orchestration_id, after=begin.behind, known=begin.sequence)
-    async with aclosing(history) as commits:
+    async with aclosing(_commits(parts, team, shown, begin)) as commits:
         async for kept in commits:
             yield kept.sequence, _event_views(kept)
 
@@ -177,16 +182,16 @@ def _event_views(kept: Kept) -> list[View]:
 
 
 async def _lines(
-    parts: Parts, team: str, orchestration_id: str, begin: Place, wanted: _Wanted
+    parts: Parts, team: str, shown: Shown, begin: Place, wanted: _Wanted
 ) -> AsyncGenerator[tuple[int, Sequence[View]], None]:
     """The wanted lines of each commit."""
+    orchestration_id, at = shown.orchestration["id"], At(begin.behind, None)
     try:
-        point = await parts.past.point(team, orchestration_id, At(begin.behind, None)) if begin.behind else None
+        point = await parts.past.point(team, orchestration_id, at, known=shown.sequence) if begin.behind else None
     except FutureError:
         return
     state = point.state if point else None
-    history = parts.history.commits(team, orchestration_id, after=begin.behind, known=begin.sequence)
-    async with aclosing(history) as commits:
+    async with aclosing(_commits(parts, team, shown, begin)) as commits:
         async for kept in commits:
             stored = kept.decoded()
             state = apply(state, stored)

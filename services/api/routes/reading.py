@@ -113,9 +113,9 @@ async def _seen(request: Request, principal: Principal, parts: Parts, orchestrat
         return AsOf(shown, parts.clock.now())
     moment = _moment(parts, at)
     # One that was deleted is gone, and its past with it. Rows that do not have it yet are not believed.
-    found(await parts.reader.exists(principal.team, orchestration_id))
+    now = found(await parts.reader.exists(principal.team, orchestration_id))
     try:
-        seen = await parts.past.find(principal.team, orchestration_id, moment)
+        seen = await parts.past.find(principal.team, orchestration_id, moment, known=now.sequence)
     except FutureError as exc:
         raise InvalidRequestError([problem("at", str(exc))]) from None
     if seen is None:

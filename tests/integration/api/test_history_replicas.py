@@ -99,3 +99,17 @@ async def test_rows_that_are_late_are_waited_for(nats_url: str, database_url: st
 async def test_rows_that_never_come_are_made_up_for_by_the_log(nats_url: str, database_url: str) -> None:
     async with replicas(nats_url, database_url, late=None) as (one, other):
         await rounds(one, other, 5, listed=False)
+
+
+async def test_a_replica_that_came_later_knows_the_past_that_no_row_shows(nats_url: str, database_url: str) -> None:
+    """It has not heard of these commits itself: it began to follow the log behind them."""
+    async with replicas(nats_url, database_url, late=None) as (one, other):
+        path = f"/api/orchestrations/{(await one.create())['id']}"
+        await one.http.post(f"{path}/cancel")
+        now = (await other.http.get(f"{path}/events")).json()["items"][-1]["occurred_at"]
+        alone: dict[str, Any] = {"run_projector": False}
+        async with running_api(nats_url, database_url, prepared=True, dispatching=False, **alone) as later:
+            for what in ("events", "logs"):
+                assert await items(later, f"{path}/{what}") == await items(other, f"{path}/{what}")
+            then = await later.http.get(path, params={"at": now})
+            assert then.json()["orchestration"]["status"] == "CANCELLED"

@@ -188,9 +188,11 @@ async def test_a_long_log_is_streamed_in_constant_memory(api: Running, database_
     # Everything but the network: what is held in memory is what one page of commits needs.
     size = 0
     wanted = _Wanted(Level.INFO, None)
+    shown = await api.parts.reader.exists("default", orchestration_id)
+    assert shown is not None
     tracemalloc.start()
     try:
-        async for chunk in _chunks(_lines(api.parts, "default", orchestration_id, Place(0), wanted), Place(0)):
+        async for chunk in _chunks(_lines(api.parts, "default", shown, Place(0), wanted), Place(0)):
             size += len(chunk)
         _, peak = tracemalloc.get_traced_memory()
     finally:
