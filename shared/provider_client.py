@@ -1,4 +1,4 @@
-"""Makes the provider client of a service: its settings, the shared rate limit, and metrics of every call."""
+"""Makes the provider client of a service: its settings, the shared rate limit, a breaker, and metrics of every call."""
 
 import math
 from collections.abc import AsyncIterator
@@ -6,11 +6,12 @@ from contextlib import asynccontextmanager
 
 from nats.aio.client import Client
 
+from shared.cursor.breaker import Breaker
 from shared.cursor.factory import connect
 from shared.cursor.provider import Provider
 from shared.jetstream.kv import JetStreamKeyValue
 from shared.jetstream.topology import LIMITS
-from shared.observability.metrics import observe_provider_call
+from shared.observability.metrics import PROVIDER_BREAKER_OPEN, observe_provider_call
 from shared.ports import Clock
 from shared.rate_limit import Rate, SharedRateLimiter
 from shared.settings import ProviderSettings
@@ -36,17 +37,30 @@ def make_limiter(settings: ProviderSettings, nc: Client, clock: Clock) -> Shared
     return SharedRateLimiter(JetStreamKeyValue(nc, LIMITS, budget=5.0), clock, rates(settings))
 
 
+def make_breaker(settings: ProviderSettings) -> Breaker:
+    """One for all calls of the process."""
+    return Breaker(settings.cursor_breaker_seconds)
+
+
 @asynccontextmanager
 async def open_provider(
-    settings: ProviderSettings, nc: Client, clock: Clock, limiter: SharedRateLimiter | None = None
+    settings: ProviderSettings,
+    nc: Client,
+    clock: Clock,
+    limiter: SharedRateLimiter | None = None,
+    breaker: Breaker | None = None,
 ) -> AsyncIterator[Provider]:
-    """The provider that the settings name, within `limiter` or one of its own; it is closed on leaving."""
+    """The provider that the settings name, within `limiter` and behind `breaker`, or those of its own; it is closed on
+    leaving."""
+    breaker = breaker or make_breaker(settings)
+    PROVIDER_BREAKER_OPEN.set_function(lambda: breaker.is_open)
     provider = connect(
         settings.cursor_api_version,
         settings.cursor_api_url,
         settings.cursor_api_key.get_secret_value(),
         observe=observe_provider_call,
         limiter=limiter or make_limiter(settings, nc, clock),
+        breaker=breaker,
     )
     try:
         yield provider

@@ -78,6 +78,8 @@ class ProviderSettings(ServiceSettings):
     cursor_api_key: Token
     cursor_api_url: Address = "https://api.cursor.com"
     cursor_api_version: Literal["v0", "v1"] = "v1"
+    cursor_breaker_seconds: float = Field(default=30.0, gt=0)
+    """For how long the provider is not called after five calls in a row that it did not answer, or with a 5xx."""
     retry_backoff_seconds: float = Field(default=60.0, gt=0)
     """The first retry of a task waits this long, each further one twice as long, at most thirty times as long."""
     create_rate_per_minute: int = Field(default=10, ge=0)

@@ -13,6 +13,7 @@ from shared.cursor.refusals import (
     AGENT_NOT_FOUND,
     ARTIFACT_NOT_FOUND,
     FEATURE_UNAVAILABLE,
+    PROVIDER_UNAVAILABLE,
     RATE_LIMIT_EXCEEDED,
     RUN_NOT_FOUND,
 )
@@ -22,6 +23,10 @@ _log = logging.getLogger(__name__)
 _PATIENCE_SECONDS: Final = 20.0
 """The client tries a read several times; nobody waits for all of them at an HTTP request."""
 _RETRY_SECONDS: Final = 5
+_LATER: Final = {
+    RATE_LIMIT_EXCEEDED: "the limit of calls to the provider of the agents is used up",
+    PROVIDER_UNAVAILABLE: "the provider of the agents does not answer, and is not asked for a while",
+}
 
 
 @asynccontextmanager
@@ -46,9 +51,9 @@ def translated(error: ProviderError) -> ApiError:
         return ApiError("AGENT_NOT_FOUND", "the provider has no such agent, or has none any more")
     if error.code == ARTIFACT_NOT_FOUND:
         return ApiError("NOT_FOUND", "the agent has left no such file, or it is there no longer")
-    if error.code == RATE_LIMIT_EXCEEDED:
+    if error.code in _LATER:
         seconds = math.ceil(error.retry_after or _RETRY_SECONDS)
-        message = "the limit of calls to the provider of the agents is used up; try again later"
+        message = f"{_LATER[error.code]}; try again later"
         return ApiError("SERVICE_UNAVAILABLE", message, headers={"Retry-After": str(max(1, seconds))})
     _log.warning("The provider could not be asked: %s", error, extra={"code": error.code})
     if error.code == FEATURE_UNAVAILABLE:

@@ -18,6 +18,7 @@ from services.dispatcher.slots import SlotPool
 from services.dispatcher.timers import DueTimers
 from shared.command_handler import CommandHandler
 from shared.command_message import Reply
+from shared.cursor.breaker import Breaker
 from shared.cursor.provider import WebhookTarget
 from shared.domain.plan import Cleanup
 from shared.ending import end
@@ -39,8 +40,9 @@ from shared.jetstream.topology import (
 from shared.messages import Ticket
 from shared.observability.metrics import ConsumerMetrics
 from shared.process import Runtime, run
-from shared.provider_client import make_limiter, open_provider
+from shared.provider_client import make_breaker, make_limiter, open_provider
 from shared.queue_control import QueueHolds
+from shared.rate_limit import SharedRateLimiter
 from shared.system import RandomIds, SystemClock
 from shared.webhooks import WebhookKeys
 
@@ -64,10 +66,10 @@ async def build(settings: DispatcherSettings, runtime: Runtime) -> AsyncIterator
     clock, ids, nc = SystemClock(), RandomIds(), runtime.nc
     handler = CommandHandler(JetStreamEventLog(nc), clock, ids, policy=settings.retry_policy)
     bucket = JetStreamKeyValue(nc, SLOTS)
-    limiter = make_limiter(settings, nc, clock)
+    limiter, breaker = make_limiter(settings, nc, clock), make_breaker(settings)
     controls = JetStreamKeyValue(nc, CONTROLS)
     async with (
-        open_provider(settings, nc, clock, limiter) as provider,
+        open_provider(settings, nc, clock, limiter, breaker) as provider,
         bucket.view() as view,
         controls.view() as held,
     ):
@@ -82,7 +84,7 @@ async def build(settings: DispatcherSettings, runtime: Runtime) -> AsyncIterator
             clock,
             settle=_settle(settings),
             webhook_for=_webhooks(settings),
-            create_wait=partial(limiter.wait, "create"),
+            create_wait=partial(_create_wait, limiter, breaker),
             is_held=QueueHolds(held).is_held,
             ack_wait=timedelta(seconds=settings.ack_wait_seconds),
         )
@@ -137,6 +139,12 @@ class _NatsAnswers:
 
     async def send(self, reply_to: str, reply: Reply) -> None:
         await send_reply(self._nc, reply_to, reply.encode())
+
+
+async def _create_wait(limiter: SharedRateLimiter, breaker: Breaker) -> float:
+    """Seconds until a create would be let through. While the provider is left alone none is started: its time would run
+    out for nothing."""
+    return max(await limiter.wait("create"), breaker.wait)
 
 
 def _settle(settings: DispatcherSettings) -> timedelta:

@@ -22,7 +22,7 @@ from services.dispatcher.slots import SlotPool
 from shared.command_handler import Cause, CommandHandler, Decided
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import AgentRequest, AgentSnapshot, Provider, WebhookTarget
-from shared.cursor.refusals import RATE_LIMIT_EXCEEDED, is_gone
+from shared.cursor.refusals import PROVIDER_UNAVAILABLE, RATE_LIMIT_EXCEEDED, is_gone
 from shared.domain.attempts import may_drop_model
 from shared.domain.commands import AnyCommand, DropModel, NoteWaiting, RecordAgent, RejectAttempt, StartAttempt
 from shared.domain.events import Continuation, Failure, OrchestrationStatus
@@ -50,6 +50,7 @@ _WAIT_CHANGE_SECONDS = 15.0
 # While the rate limit is waited for, how often it is looked whether the attempt is still wanted.
 _LOOK_SECONDS = 5.0
 _LAG_PAUSE_SECONDS = 1.0
+_HELD_BACK = (RATE_LIMIT_EXCEEDED, PROVIDER_UNAVAILABLE)
 
 WebhookFor = Callable[[Ticket], WebhookTarget | None]
 
@@ -70,7 +71,7 @@ class Launcher:
         settle: how long after an unknown outcome a create may still take effect at the provider; must be longer
             than the create's own time limit.
         webhook_for: where the provider is to report to, None where it has no webhooks.
-        create_wait: seconds until the shared rate limit lets a create through, 0 for none.
+        create_wait: seconds until a create may leave, by the shared rate limit and the breaker; 0 for none.
         is_held: whether nothing of a team is to be launched now.
         ack_wait: away from the broker for so long, the ticket may have been given to another process.
     """
@@ -213,7 +214,7 @@ class Launcher:
             except ProviderError as error:
                 _log.info("The agent is not at work yet: %s", error, extra={"code": error.code})
                 wait = error.retry_after
-                if error.code == RATE_LIMIT_EXCEEDED and (wait or 0.0) > _WAIT_SECONDS:
+                if error.code in _HELD_BACK and (wait or 0.0) > _WAIT_SECONDS:
                     await self._note_waiting(ticket, wanted.attempt, wait or 0.0)
             else:
                 if snapshot is not None:
@@ -224,8 +225,10 @@ class Launcher:
                     continue
                 if is_settled:
                     certainty.regain()  # it had no effect, and will have none: it may be sent again
-            known_at, state = await self._wait(ticket, wanted, wait or pause * (0.5 + self.chance.random() / 2))
-            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+            if not wait:  # who is told how long to wait has not failed again
+                wait = pause * (0.5 + self.chance.random() / 2)
+                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+            known_at, state = await self._wait(ticket, wanted, wait)
         if _open(state, ticket) is None:
             await self.slots.release(ticket)
 

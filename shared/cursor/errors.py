@@ -6,12 +6,13 @@ class ProviderError(Exception):
 
     Args:
         code: the provider's own code (`agent_busy`, `usage_limit_exceeded`, …), or `timeout`,
-            `network_error`, `bad_response` where no proper answer came, or `unknown`.
+            `network_error`, `bad_response` where no proper answer came, `provider_unavailable` where it
+            was not asked for it has failed before, or `unknown`.
         message: safe to show; holds no secret.
         status: HTTP status, None when there was no answer.
         retryable: the same call may succeed later without anybody changing anything.
         outcome_known: False when the call may have taken effect although no answer says so.
-        retry_after: seconds that the provider asked to wait, if it did.
+        retry_after: seconds to wait, where the provider, or a limit of ours, asks for that.
         billing: the account must be changed by its owner (plan, usage limit); every call will be refused.
     """
 

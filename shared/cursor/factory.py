@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import httpx
 
+from shared.cursor.breaker import Breaker
 from shared.cursor.http import CursorHttp, Observe, RateLimiter
 from shared.cursor.provider import ApiVersion, Provider
 from shared.cursor.v0 import CursorV0
@@ -19,6 +20,7 @@ def connect(
     *,
     observe: Observe | None = None,
     limiter: RateLimiter | None = None,
+    breaker: Breaker | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
     rng: random.Random | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -27,5 +29,14 @@ def connect(
 
     The arguments are those of `CursorHttp`, which also names the `ValueError`s.
     """
-    http = CursorHttp(base_url, api_key, observe=observe, limiter=limiter, transport=transport, rng=rng, sleep=sleep)
+    http = CursorHttp(
+        base_url,
+        api_key,
+        observe=observe,
+        limiter=limiter,
+        breaker=breaker,
+        transport=transport,
+        rng=rng,
+        sleep=sleep,
+    )
     return CursorV1(http) if version == "v1" else CursorV0(http)

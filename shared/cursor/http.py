@@ -17,12 +17,11 @@ from httpx_sse import EventSource, ServerSentEvent
 from shared import failpoints
 from shared.addresses import is_loopback, is_token
 from shared.cursor.answers import JsonObject, parse_object
+from shared.cursor.breaker import Breaker, is_outage
 from shared.cursor.errors import ProviderError
 from shared.cursor.refusals import UNKNOWN, refusal
 from shared.cursor.transport import (
     ACCEPTED_ENCODING,
-    NETWORK_ERROR,
-    TIMEOUT,
     TRANSPORT_ERRORS,
     BoundedStream,
     cause,
@@ -114,6 +113,7 @@ class CursorHttp:
         api_key: sent as the user of Basic authentication; appears in no error.
         observe: told of every HTTP exchange: endpoint, status or error code, seconds (to a stream's start).
         limiter: asked before every exchange, and told of every 429.
+        breaker: lets exchanges through, or not; its own if there is none given.
         transport, rng, sleep: for tests.
 
     Raises:
@@ -127,6 +127,7 @@ class CursorHttp:
         *,
         observe: Observe | None = None,
         limiter: RateLimiter | None = None,
+        breaker: Breaker | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         rng: random.Random | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -135,6 +136,7 @@ class CursorHttp:
             raise ValueError("the provider's API key is empty or holds a space, a colon or a non-ASCII character")
         self._observe = observe or (lambda endpoint, status, seconds: None)
         self._limiter = limiter
+        self._breaker = breaker or Breaker()
         self._rng = rng or random.Random()
         self._sleep = sleep
         self._secrets = (api_key, base64.b64encode(f"{api_key}:".encode()).decode())
@@ -243,37 +245,44 @@ class CursorHttp:
         if after is not None:
             headers["Last-Event-ID"] = after
         await self._permission(call)
-        opening = _Clock()
-        failpoints.reached("stream.before")
-        try:
-            async with self._client.stream("GET", path, headers=headers, timeout=call.timeout) as response:
-                if not response.is_success:
-                    raw, _ = await asyncio.wait_for(read_bounded(response), _TOTAL)
-                    self._observe(call.endpoint, response.status_code, opening.seconds)
-                    raise await self._refused(call, response, raw)
-                self._observe(call.endpoint, response.status_code, opening.stop())
-                failpoints.reached("stream.open")
-                source = BoundedStream(response)
-                response.stream = source
-                async with aclosing(EventSource(response).aiter_sse()) as events:
-                    async for event in events:
-                        source.unread = 0
-                        failpoints.reached("stream.event")
-                        yield event
-                failpoints.reached("stream.after")
-        except TRANSPORT_ERRORS as exc:
-            error = lost(exc, call.endpoint, changes=call.changes)
-            if not opening.stopped:
-                self._observe(call.endpoint, error.code, opening.seconds)
-            raise error from cause(exc)
+        with self._breaker.call() as let_through:
+            opening = _Clock()
+            failpoints.reached("stream.before")
+            try:
+                async with self._client.stream("GET", path, headers=headers, timeout=call.timeout) as response:
+                    if not response.is_success:
+                        raw, _ = await asyncio.wait_for(read_bounded(response), _TOTAL)
+                        self._observe(call.endpoint, response.status_code, opening.seconds)
+                        raise await self._refused(call, response, raw)
+                    self._observe(call.endpoint, response.status_code, opening.stop())
+                    self._breaker.answered(let_through)  # that it breaks off later says nothing of the provider
+                    failpoints.reached("stream.open")
+                    source = BoundedStream(response)
+                    response.stream = source
+                    async with aclosing(EventSource(response).aiter_sse()) as events:
+                        async for event in events:
+                            source.unread = 0
+                            failpoints.reached("stream.event")
+                            yield event
+                    failpoints.reached("stream.after")
+            except TRANSPORT_ERRORS as exc:
+                error = lost(exc, call.endpoint, changes=call.changes)
+                if not opening.stopped:
+                    self._observe(call.endpoint, error.code, opening.seconds)
+                raise error from cause(exc)
 
     async def _permission(self, call: _Call) -> None:
+        self._breaker.check()  # what would not leave takes no share of the limit
         if self._limiter is not None:
             await self._limiter.acquire(call.limit)
 
-    @failpoints.around(lambda _, call, __: call.endpoint)
     async def _exchange(self, call: _Call, deadline: float) -> bytes:
         """One request and the whole of its answer; anything but a 2xx within `deadline` raises."""
+        with self._breaker.call():
+            return await self._send(call, deadline)
+
+    @failpoints.around(lambda _, call, __: call.endpoint)
+    async def _send(self, call: _Call, deadline: float) -> bytes:
         clock = _Clock()
         try:
             async with (
@@ -319,8 +328,7 @@ class CursorHttp:
 
     def _wait_before_next(self, error: ProviderError, tried: int) -> float | None:
         """Seconds until a read is tried again, with full jitter; None if it is not."""
-        passing = error.code in (TIMEOUT, NETWORK_ERROR) or (error.status or 0) >= 500
-        if not (passing and error.retryable) or tried + 1 >= _TRIES:
+        if not is_outage(error) or tried + 1 >= _TRIES:
             return None
         wait = max(self._rng.uniform(0.0, _BACK_OFF * 2**tried), error.retry_after or 0.0)
         return wait if wait <= _LONGEST_WAIT else None

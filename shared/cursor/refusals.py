@@ -22,6 +22,8 @@ FEATURE_UNAVAILABLE = "feature_unavailable"
 RATE_LIMIT_EXCEEDED = "rate_limit_exceeded"
 USAGE_LIMIT_EXCEEDED = "usage_limit_exceeded"
 STREAM_EXPIRED = "stream_expired"
+PROVIDER_UNAVAILABLE = "provider_unavailable"
+"""Ours: the breaker is open, the call did not leave."""
 
 RETRY_AFTER_LIMIT = 15 * 60.0  # seconds; a wait that is longer is somebody's mistake, and asking again is cheap
 _MESSAGE_LIMIT = 500

@@ -18,6 +18,7 @@ PROVIDER_CALLS = Counter("cursor_api_calls", "Calls to the provider", ["endpoint
 PROVIDER_SECONDS = Histogram(
     "cursor_api_duration_seconds", "Time of a call to the provider", ["endpoint"], buckets=_CALL_SECONDS
 )
+PROVIDER_BREAKER_OPEN = Gauge("cursor_api_breaker_open", "1 while the provider fails and this process leaves it alone")
 QUEUE_SIZE = Gauge("queue_size", "Messages that wait for a consumer or are being handled", ["queue"])
 QUEUE_WAITING_SECONDS = Histogram(
     "queue_waiting_time_seconds",

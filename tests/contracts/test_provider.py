@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from deploy.local.simulator import SimulatorSettings, create_app
+from shared.cursor.breaker import Breaker
 from shared.cursor.errors import ProviderError
 from shared.cursor.factory import connect
 from shared.cursor.provider import AgentRequest, AgentSnapshot, ApiVersion, Provider, WebhookTarget
@@ -566,6 +567,39 @@ async def test_a_provider_that_is_not_there_was_never_asked(version: ApiVersion)
 
     assert (error.code, error.retryable, error.outcome_known) == ("network_error", True, True)
     await provider.aclose()
+
+
+async def test_a_provider_that_fails_five_times_in_a_row_is_left_alone_and_then_asked_once(version: ApiVersion) -> None:
+    async def calls(control: httpx.AsyncClient) -> int:
+        return sum(dict((await control.get("/_sim/stats")).json()["calls"]).values())
+
+    now = 0.0
+    with serving(create_app(SimulatorSettings(**QUICK, faults={"read_error": {"count": 6}}))) as url:
+        async with httpx.AsyncClient(base_url=url) as control:
+            provider = connect(version, url, "key", breaker=Breaker(30, now=lambda: now), sleep=_at_once)
+            seen = []
+            for _ in range(4):  # of up to three tries each
+                seen.append(((await refused(provider.me())).code, await calls(control)))
+            assert seen == [
+                ("upstream_error", 3),
+                ("provider_unavailable", 5),
+                ("provider_unavailable", 5),
+                ("provider_unavailable", 5),
+            ]
+            unsent = await refused(provider.create(request_for()))
+            assert (unsent.code, unsent.retryable, unsent.outcome_known) == ("provider_unavailable", True, True)
+            now += 30
+            assert (await refused(provider.me())).code == "provider_unavailable", "its second try"
+            assert await calls(control) == 6
+            now += 30
+            await provider.create(request_for())
+            await provider.me()
+            assert await calls(control) == 8
+            await provider.aclose()
+
+
+async def _at_once(_: float) -> None:
+    return
 
 
 async def test_every_call_is_counted_once_at_the_simulator(version: ApiVersion) -> None:

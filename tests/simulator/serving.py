@@ -36,13 +36,22 @@ def on(by_marker: bool, name: str, value: object = True, *, count: int | None = 
     return f"[[sim:{name}]]" if value is True else f"[[sim:{name}={value}]]", {}
 
 
+def bound_socket() -> socket.socket:
+    """A socket on a free port that nobody serves yet: who connects is refused."""
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind(("127.0.0.1", 0))
+    return bound
+
+
 @contextmanager
-def serving(app: ASGIApp) -> Iterator[str]:
+def serving(app: ASGIApp, bound: socket.socket | None = None) -> Iterator[str]:
     """Serve in a thread of its own, as clients of a real server would find it; gives the base URL.
 
-    The socket listens before the server runs, so nobody has to wait for it.
+    The socket, one that is `bound` already or a new one, listens before the server runs, so nobody has to wait for it.
     """
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = bound or bound_socket()
+    listener.listen()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, args=([listener],))

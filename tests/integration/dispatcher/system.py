@@ -171,6 +171,7 @@ async def system(
             "cursor_api_url": url,
             "cursor_api_version": version,
             "retry_backoff_seconds": 0.2,
+            "cursor_breaker_seconds": 0.3,
             "create_rate_per_minute": 0,
             "get_rate_per_minute": 0,
             "list_rate_per_minute": 0,

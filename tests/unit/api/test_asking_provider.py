@@ -32,6 +32,7 @@ async def told(error: ProviderError) -> ApiError:
         (ProviderError("timeout", SECRET, retryable=True), "CURSOR_API_ERROR", 502),
         (ProviderError("bad_response", SECRET, retryable=True), "CURSOR_API_ERROR", 502),
         (ProviderError("rate_limit_exceeded", SECRET, status=429, retryable=True), "SERVICE_UNAVAILABLE", 503),
+        (ProviderError("provider_unavailable", SECRET, retryable=True), "SERVICE_UNAVAILABLE", 503),
     ],
 )
 async def test_each_failure_has_a_code_of_ours_and_shows_no_internals(
@@ -44,8 +45,9 @@ async def test_each_failure_has_a_code_of_ours_and_shows_no_internals(
 
 
 @pytest.mark.parametrize(("asked", "told_seconds"), [(7.2, "8"), (0.0, "5"), (None, "5"), (0.1, "1")])
-async def test_a_throttle_says_when_to_come_again(asked: float | None, told_seconds: str) -> None:
-    error = ProviderError("rate_limit_exceeded", "slow down", status=429, retryable=True, retry_after=asked)
+@pytest.mark.parametrize("code", ["rate_limit_exceeded", "provider_unavailable"])
+async def test_who_is_held_back_is_told_when_to_come_again(asked: float | None, told_seconds: str, code: str) -> None:
+    error = ProviderError(code, "not now", retryable=True, retry_after=asked)
     assert (await told(error)).headers["Retry-After"] == told_seconds
 
 

@@ -28,6 +28,7 @@ FAILED = ProviderError("internal_error", "", status=500, retryable=True, outcome
 LONG_THROTTLED = ProviderError("rate_limit_exceeded", "slow down", status=429, retryable=True, retry_after=900.0)
 UNAVAILABLE = ProviderError("upstream_error", "try later", status=503, retryable=True)
 MOVED = ProviderError("unknown", "a redirection", status=307, outcome_known=False)
+LEFT_ALONE = ProviderError("provider_unavailable", "left alone for a while", retryable=True, retry_after=33.0)
 GONE = ProviderError("agent_not_found", "no such agent", status=404)
 ARCHIVED = ProviderError("agent_archived", "Agent is archived", status=409)
 BUSY = ProviderError("agent_busy", "Agent already has an active run", status=409, retryable=True)

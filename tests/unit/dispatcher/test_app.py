@@ -1,12 +1,16 @@
-"""Settings that do not go together are warned of when the dispatcher starts."""
+"""What the dispatcher makes of its settings: what does not go together is warned of, what would be refused waits."""
 
 import logging
 from datetime import timedelta
 
 import pytest
 
-from services.dispatcher.app import _settle
+from services.dispatcher.app import _create_wait, _settle
 from services.dispatcher.settings import DispatcherSettings
+from shared.memory import ManualClock, MemoryKeyValue
+from shared.rate_limit import Rate, SharedRateLimiter
+from tests.unit.cursor.test_breaker import Clocked
+from tests.unit.dispatcher.world import START
 
 
 @pytest.mark.parametrize(("seconds", "warned"), [(149, 1), (150, 0), (300, 0)])
@@ -18,3 +22,12 @@ def test_a_create_that_is_given_up_while_it_may_still_take_effect_is_warned_of(
     with caplog.at_level(logging.WARNING):
         assert _settle(settings) == timedelta(seconds=seconds)
     assert sum("CREATE_SETTLE_SECONDS" in record.message for record in caplog.records) == warned
+
+
+async def test_a_create_waits_for_the_rate_limit_and_for_a_provider_that_is_left_alone() -> None:
+    breaker, limiter = Clocked(), SharedRateLimiter(MemoryKeyValue(), ManualClock(START), {"create": Rate(6)})
+    assert await _create_wait(limiter, breaker) == 0
+    await limiter.acquire("create")
+    assert await _create_wait(limiter, breaker) == 10
+    breaker.fail()
+    assert await _create_wait(limiter, breaker) == 30

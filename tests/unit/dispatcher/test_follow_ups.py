@@ -16,6 +16,7 @@ from tests.unit.dispatcher.scripted import (
     ARCHIVED,
     BUSY,
     GONE,
+    LEFT_ALONE,
     NO_KEY,
     NO_MONEY,
     THROTTLED,
@@ -154,7 +155,7 @@ async def test_the_link_to_the_agent_is_kept() -> None:
 
 
 @both
-@pytest.mark.parametrize("error", [THROTTLED, UNAVAILABLE, BUSY])
+@pytest.mark.parametrize("error", [THROTTLED, UNAVAILABLE, BUSY, LEFT_ALONE])
 async def test_what_passes_is_waited_for_and_costs_nothing(version: ApiVersion, error: ProviderError) -> None:
     async with world(version) as w:
         await resumed(w)

@@ -22,6 +22,7 @@ from tests.unit.dispatcher.scripted import (
     FAILED,
     GONE,
     KEY_GONE,
+    LEFT_ALONE,
     LONG_THROTTLED,
     NO_KEY,
     NO_MONEY,
@@ -239,12 +240,16 @@ async def test_a_refusal_of_the_account_is_met_once_also_under_continue_and_says
 
 
 @both
-async def test_a_throttle_is_waited_for_and_then_there_is_one_agent(version: ApiVersion) -> None:
+@pytest.mark.parametrize("error", [THROTTLED, LEFT_ALONE], ids=lambda error: error.code)
+async def test_who_is_held_back_waits_for_so_long_and_then_there_is_one_agent(
+    version: ApiVersion, error: ProviderError
+) -> None:
     async with world(version) as w:
-        await w.create()
-        w.provider.before_create = [THROTTLED, THROTTLED]
+        await w.create(make_task("a", max_retries=0))
+        w.provider.before_create = [error, error]
         await w.launch()
-        assert w.waits == [7.0, 7.0]
+        assert w.waits == [error.retry_after] * 2
+        assert w.provider.finds == []
         assert len(w.provider.agents) == 1
         assert len(w.provider.requests) == 3
         assert (await w.attempt()).phase is Phase.CREATED
@@ -264,6 +269,15 @@ async def test_on_v1_an_unknown_outcome_repeats_the_same_request_until_it_is_kno
         assert len(w.provider.agents) == 1
         assert (await w.attempt()).phase is Phase.CREATED
         assert (await w.attempt()).agent_id == w.provider.requests[0].agent_id
+
+
+async def test_waiting_as_long_as_one_is_told_does_not_make_later_pauses_longer() -> None:
+    async with world("v1") as w:
+        await w.create()
+        w.provider.before_create = [LEFT_ALONE] * 9 + [UNANSWERED]
+        await w.launch()
+        assert w.waits[:9] == [33.0] * 9
+        assert w.waits[9] <= 1
 
 
 async def test_the_pauses_between_tries_grow_up_to_a_minute() -> None:
@@ -578,6 +592,17 @@ async def test_on_v1_a_create_of_unknown_outcome_that_is_held_back_is_repeated_w
         await w.launch()
         assert (len(w.provider.finds), len(w.provider.requests), len(w.provider.agents)) == (1, 3, 1)
         assert w.waits[1] == 7.0
+
+
+async def test_on_v0_what_cannot_be_looked_for_as_the_provider_is_left_alone_is_not_given_up() -> None:
+    async with world("v0") as w:
+        await w.create(make_task("a", max_retries=0))
+        w.provider.after_create = [UNANSWERED]
+        w.provider.on_find = [LEFT_ALONE] * 60
+        await w.launch()
+        assert sum(w.waits) > SETTLE.total_seconds()
+        assert await w.known_agents() == list(w.provider.agents)
+        assert len(w.provider.requests) == 1
 
 
 # Crashes

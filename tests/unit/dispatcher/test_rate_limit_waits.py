@@ -4,12 +4,13 @@ from datetime import timedelta
 
 import pytest
 
+from shared.cursor.errors import ProviderError
 from shared.cursor.provider import ApiVersion
 from shared.domain.commands import PauseOrchestration
 from shared.domain.events import AttemptWaiting, TaskStatus
 from shared.domain.readiness import waiting_for
 from shared.domain.state import Phase
-from tests.unit.dispatcher.scripted import THROTTLED
+from tests.unit.dispatcher.scripted import LEFT_ALONE, THROTTLED
 from tests.unit.dispatcher.world import START, world
 
 VERSIONS: list[ApiVersion] = ["v0", "v1"]
@@ -107,15 +108,17 @@ async def test_a_pause_while_the_rate_limit_is_waited_for_withdraws_the_attempt_
 
 
 @both
-async def test_a_throttled_create_says_what_it_waits_for(version: ApiVersion) -> None:
+@pytest.mark.parametrize("error", [THROTTLED, LEFT_ALONE], ids=lambda error: error.code)
+async def test_a_create_that_is_held_back_says_what_it_waits_for(version: ApiVersion, error: ProviderError) -> None:
     async with world(version) as w:
         await w.create()
-        w.provider.before_create = [THROTTLED]
+        w.provider.before_create = [error]
 
         async def look() -> None:
             waiting = waiting_for(await w.state(), await w.task(), w.clock.now())
             assert waiting is not None
-            assert (waiting.reason, waiting.until) == ("rate_limit", START + timedelta(seconds=7))
+            until = START + timedelta(seconds=error.retry_after or 0.0)
+            assert (waiting.reason, waiting.until) == ("rate_limit", until)
 
         w.while_asleep = [look]
         await w.launch()

@@ -8,7 +8,7 @@ from shared.cursor.errors import ProviderError
 from shared.cursor.provider import ApiVersion
 from shared.domain.commands import CancelOrchestration
 from shared.domain.events import AgentMissed, AgentStatus, OrchestrationStatus, TaskStatus
-from tests.unit.dispatcher.scripted import GONE, KEY_GONE, UNAVAILABLE
+from tests.unit.dispatcher.scripted import GONE, KEY_GONE, LEFT_ALONE, UNAVAILABLE
 from tests.unit.monitor.follower import Monitor, monitor
 from tests.unit.monitor.test_receipts import PRESENT
 
@@ -131,3 +131,30 @@ async def test_a_key_that_is_not_found_says_nothing_of_the_agent(version: ApiVer
         await m.w.do(CancelOrchestration())
         assert await m.poll(subject="watch.v0-hurried.a") is not None, "it may be at work"
         assert (await m.w.state()).status is OrchestrationStatus.CANCELLING
+
+
+@pytest.mark.parametrize("version", ["v0", "v1"])
+async def test_while_the_provider_is_left_alone_nothing_is_missed_and_a_stop_stays_wanted(version: ApiVersion) -> None:
+    async with monitor(version) as m:
+        m.provider.gets = [GONE]
+        await m.poll()
+        m.provider.gets = [LEFT_ALONE]
+        for _ in range(30):
+            pause = await m.poll()
+            assert pause is not None
+            assert pause >= 33
+            m.w.clock.advance(timedelta(seconds=pause))
+        assert ((await m.attempt()).is_active, await sightings(m)) == (True, 1)
+        await m.w.do(CancelOrchestration())
+        m.provider.stop_error = LEFT_ALONE
+        for _ in range(3):
+            assert await m.poll(subject="watch.v1-hurried.a") == 33
+        assert (await m.w.state()).status is OrchestrationStatus.CANCELLING
+        m.show(AgentStatus.RUNNING)
+        m.provider.stop_error = None
+        stops = len(m.provider.stops)
+        assert await m.poll(subject="watch.v1-hurried.a") is not None
+        assert len(m.provider.stops) == stops + 1
+        m.show(AgentStatus.STOPPED)
+        assert await m.poll(subject="watch.v1-hurried.a") is None
+        assert (await m.w.state()).status is OrchestrationStatus.CANCELLED
