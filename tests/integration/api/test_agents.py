@@ -90,6 +90,18 @@ def code_of(response: httpx.Response, status: int) -> str:
     return code
 
 
+async def test_a_provider_that_fails_is_asked_a_few_times_and_then_left_alone(nats_url: str, database_url: str) -> None:
+    async with provided(nats_url, database_url) as p:
+        (await p.simulator.put("/_sim/faults", json={"read_error": True})).raise_for_status()
+        for _ in range(2):  # of up to three tries each
+            assert (await p.ask("GET", "/status")).status_code in (502, 503)
+        answer = await p.ask("GET", "/status")
+        assert code_of(answer, 503) == "SERVICE_UNAVAILABLE"
+        assert 1 <= int(answer.headers["Retry-After"]) <= 38
+        assert (await p.ask("GET")).status_code == 200, "what is known here is told all the same"
+        assert (await p.simulator.get("/_sim/stats")).json()["faults"]["read_error"] == 5
+
+
 async def test_what_is_known_of_an_agent_and_what_the_provider_says_of_it(nats_url: str, database_url: str) -> None:
     async with provided(nats_url, database_url, "Add a README") as p:
         known = (await p.ask("GET")).json()
