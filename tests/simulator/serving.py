@@ -53,7 +53,9 @@ def serving(app: ASGIApp, bound: socket.socket | None = None) -> Iterator[str]:
     listener = bound or bound_socket()
     listener.listen()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, timeout_keep_alive=60)
+    )
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     try:
