@@ -274,7 +274,7 @@ async def test_on_v1_an_unknown_outcome_repeats_the_same_request_until_it_is_kno
 async def test_waiting_as_long_as_one_is_told_does_not_make_later_pauses_longer() -> None:
     async with world("v1") as w:
         await w.create()
-        w.provider.before_create = [LEFT_ALONE] * 9 + [UNANSWERED]
+        w.provider.before_create = [*[LEFT_ALONE] * 9, UNANSWERED]
         await w.launch()
         assert w.waits[:9] == [33.0] * 9
         assert w.waits[9] <= 1
