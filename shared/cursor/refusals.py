@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from http import HTTPStatus
 
 from shared.cursor import answers
 from shared.cursor.errors import ProviderError
@@ -29,6 +30,8 @@ RETRY_AFTER_LIMIT = 15 * 60.0  # seconds; a wait that is longer is somebody's mi
 _MESSAGE_LIMIT = 500
 
 _CODE = re.compile(r"[a-z][a-z0-9_]{1,63}")
+# "error" as a code is what the live service says when it has none; of the others one says but the status once more.
+_NO_CODES = frozenset({"error", *(status.phrase.lower() for status in HTTPStatus)})
 _BY_STATUS = {401: "unauthorized", 410: STREAM_EXPIRED, 429: RATE_LIMIT_EXCEEDED}
 _NOT_FOUND = frozenset({AGENT_NOT_FOUND, RUN_NOT_FOUND, ARTIFACT_NOT_FOUND, API_KEY_NOT_FOUND})
 _BILLING_CODES = frozenset({USAGE_LIMIT_EXCEEDED, "plan_required"})
@@ -87,6 +90,11 @@ def cannot_continue(error: ProviderError) -> bool:
     return error.status in _NO_FOLLOW_UP and error.outcome_known and not error.retryable and not error.billing
 
 
+def nothing_to_stop(error: ProviderError) -> bool:
+    """Whether a refused stop says that nothing is at work: by its code, or by its status where it names none."""
+    return error.code == RUN_NOT_CANCELLABLE or (error.status == 409 and error.code == UNKNOWN)
+
+
 def is_gone(error: ProviderError) -> bool:
     """Whether the provider says that there is no such agent, or no such run of it. Not every 404 does: a key that was
     deleted is not found either, and says nothing of the agents."""
@@ -131,8 +139,7 @@ def _fields(body: Mapping[str, object]) -> tuple[str, str]:
         body = inner
     texts = {key: value for key, value in body.items() if isinstance(value, str)}
     named = (texts.get(key, "").strip().lower() for key in ("code", "error"))
-    # "error" as a code is what the live service says when it has none.
-    code = next((word for word in named if _CODE.fullmatch(word) and word != "error"), UNKNOWN)
+    code = next((word for word in named if _CODE.fullmatch(word) and word not in _NO_CODES), UNKNOWN)
     said = (texts.get(key, "") for key in ("message", "error", "detail"))
     message = _shown(next((text for text in said if text.strip()), ""))
     help_url = answers.optional_url(body, "helpUrl")

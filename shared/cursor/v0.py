@@ -25,7 +25,7 @@ from shared.cursor.provider import (
     Model,
     StreamEvent,
 )
-from shared.cursor.refusals import AGENT_NOT_FOUND, FEATURE_UNAVAILABLE, RUN_NOT_CANCELLABLE, gone_is_fine
+from shared.cursor.refusals import AGENT_NOT_FOUND, FEATURE_UNAVAILABLE, gone_is_fine, nothing_to_stop
 from shared.domain.events import AgentStatus
 
 _PAGE = 100  # the most that the API gives at once
@@ -82,7 +82,7 @@ class CursorV0:
             if error.status not in (400, 409) or error.billing:
                 raise
             status = (await self.get(agent_id, run_id)).status
-            is_unknown_end = status is AgentStatus.UNKNOWN and error.code == RUN_NOT_CANCELLABLE
+            is_unknown_end = status is AgentStatus.UNKNOWN and nothing_to_stop(error)
             if not status.is_terminal and not is_unknown_end:
                 raise
             return False

@@ -31,10 +31,10 @@ from shared.cursor.refusals import (
     AGENT_ID_CONFLICT,
     AGENT_NOT_FOUND,
     FEATURE_UNAVAILABLE,
-    RUN_NOT_CANCELLABLE,
     RUN_NOT_FOUND,
     gone_is_fine,
     is_gone,
+    nothing_to_stop,
     stream_failure,
 )
 from shared.domain.events import AgentStatus
@@ -101,7 +101,7 @@ class CursorV1:
             path = f"{_run_path(agent_id, run_id)}/cancel"
             await self._http.tell(path, endpoint="stop_agent", missing=AGENT_NOT_FOUND)
         except ProviderError as error:
-            if error.code != RUN_NOT_CANCELLABLE:
+            if not nothing_to_stop(error):
                 raise
             return False
         return True

@@ -140,6 +140,7 @@ async def refused_create(version: Version, script: Script) -> ProviderError:
     [
         (answer({"error": {"code": "role_forbidden", "message": "no"}}, 403), "role_forbidden", "no"),
         (answer({"error": "Too Many Requests", "message": "slow down"}, 429), None, "slow down"),
+        (answer({"error": "Forbidden", "message": "not you"}, 403), "unknown", "not you"),
         (answer({"error": "some text"}, 400), "unknown", "some text"),
         (answer({"code": "error", "message": "Invalid User API Key"}, 401), "unauthorized", "Invalid User"),
         (answer({"code": "plan_required", "message": "flat"}, 403), "plan_required", "flat"),

@@ -89,6 +89,7 @@ async def test_an_id_that_cannot_be_sent_is_refused(after: str) -> None:
     [
         (error(410, "stream_expired"), "stream_expired", False),
         (httpx.Response(410, content=b"gone"), "stream_expired", False),
+        (answer({"error": "Gone", "message": "the retention has elapsed"}, 410), "stream_expired", False),
         (error(400, "invalid_last_event_id"), "invalid_last_event_id", False),
         (error(404, "run_not_found"), "run_not_found", False),
         (error(429, "rate_limit_exceeded"), "rate_limit_exceeded", True),

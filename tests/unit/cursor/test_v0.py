@@ -191,7 +191,8 @@ async def test_stopping_what_has_ended_is_fine(refusal: httpx.Response, word: st
 
 async def test_an_agent_in_a_state_without_a_known_name_is_believed_to_rest_when_the_refusal_says_so() -> None:
     unknown = answer(v0_agent(status="HIBERNATING"))
-    assert not await provider("v0", Script(error(409, "run_not_cancellable"), unknown)).stop(AGENT, None)
+    for refusal in (error(409, "run_not_cancellable"), answer({"error": "Run is not active"}, 409)):
+        assert not await provider("v0", Script(refusal, unknown)).stop(AGENT, None)
 
     with pytest.raises(ProviderError):
         await provider("v0", Script(error(400, "validation_error"), unknown)).stop(AGENT, None)
@@ -202,6 +203,7 @@ async def test_an_agent_in_a_state_without_a_known_name_is_believed_to_rest_when
     [
         [error(409, "agent_busy"), answer(v0_agent(status="RUNNING"))],
         [error(400, "validation_error"), answer(v0_agent(status="CREATING"))],
+        [raw(b"<html>Conflict</html>", 409), answer(v0_agent(status="RUNNING"))],
         [error(404, "agent_not_found")],
         [error(403, "plan_required")],
         [error(400, "usage_limit_exceeded")],

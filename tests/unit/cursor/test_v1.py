@@ -20,6 +20,7 @@ from tests.unit.cursor.scripted import (
     created,
     error,
     provider,
+    raw,
     v1_agent,
     v1_run,
 )
@@ -250,11 +251,23 @@ async def test_a_stop_before_there_is_a_run_is_to_be_asked_for_again() -> None:
     assert (caught.value.code, caught.value.retryable) == ("run_not_found", True)
 
 
-async def test_stopping_what_has_ended_is_fine_and_says_that_nothing_was_at_work() -> None:
-    assert not await provider("v1", Script(error(409, "run_not_cancellable"))).stop(AGENT_ID, RUN_ID)
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        error(409, "run_not_cancellable"),
+        answer({"error": "Run is not active"}, 409),
+        answer({"error": "Conflict", "message": "Run is not active"}, 409),
+        raw(b"<html>409 Conflict</html>", 409),
+    ],
+    ids=["code", "text", "flat", "page"],
+)
+async def test_stopping_what_has_ended_is_fine_and_says_that_nothing_was_at_work(refusal: httpx.Response) -> None:
+    assert not await provider("v1", Script(refusal)).stop(AGENT_ID, RUN_ID)
 
 
-@pytest.mark.parametrize("refusal", [error(409, "agent_archived"), error(404, "run_not_found"), error(401, "x_y")])
+@pytest.mark.parametrize(
+    "refusal", [error(409, "agent_archived"), error(409, "agent_busy"), error(404, "run_not_found"), error(401, "x_y")]
+)
 async def test_a_stop_that_was_not_taken_is_an_error(refusal: httpx.Response) -> None:
     with pytest.raises(ProviderError):
         await provider("v1", Script(refusal)).stop(AGENT_ID, RUN_ID)
