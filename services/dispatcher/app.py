@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
 
@@ -19,7 +19,8 @@ from services.dispatcher.timers import DueTimers
 from shared.command_handler import CommandHandler
 from shared.command_message import Reply
 from shared.cursor.breaker import Breaker
-from shared.cursor.provider import WebhookTarget
+from shared.cursor.errors import ProviderError
+from shared.cursor.provider import Provider, WebhookTarget
 from shared.domain.plan import Cleanup
 from shared.ending import end
 from shared.jetstream.consumer import subscribe, watch_consumers
@@ -84,7 +85,7 @@ async def build(settings: DispatcherSettings, runtime: Runtime) -> AsyncIterator
             clock,
             settle=_settle(settings),
             webhook_for=_webhooks(settings),
-            create_wait=partial(_create_wait, limiter, breaker),
+            create_wait=partial(_create_wait, limiter, breaker, provider),
             is_held=QueueHolds(held).is_held,
             ack_wait=timedelta(seconds=settings.ack_wait_seconds),
         )
@@ -141,9 +142,12 @@ class _NatsAnswers:
         await send_reply(self._nc, reply_to, reply.encode())
 
 
-async def _create_wait(limiter: SharedRateLimiter, breaker: Breaker) -> float:
+async def _create_wait(limiter: SharedRateLimiter, breaker: Breaker, provider: Provider) -> float:
     """Seconds until a create would be let through. While the provider is left alone none is started: its time would run
-    out for nothing."""
+    out for nothing. Whether it is well again a read finds out, for a create that fails may have taken effect."""
+    if breaker.is_open and not breaker.wait:
+        with suppress(ProviderError):  # the breaker has heard of it
+            await provider.me()
     return max(await limiter.wait("create"), breaker.wait)
 
 

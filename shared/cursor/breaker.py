@@ -32,7 +32,7 @@ class Call:
 
     era: int
     is_told: bool = False
-    """Whether it is known what the call says of the provider: it is asked once."""
+    """Whether it has been counted; what comes later says nothing new."""
 
 
 class Breaker:
