@@ -9,19 +9,16 @@ import psycopg
 from psycopg import AsyncConnection
 
 from services.api.archive import decoded
-from services.api.newest import Newest
+from services.api.newest import Newest, read_up_to
 from shared.envelope import Stored, encode
-from shared.jetstream.retry import Backoff
 from shared.jetstream.topology import EVENTS
-from shared.ports import EventLog, LogUnavailableError
+from shared.ports import EventLog
 from shared.postgres.pool import Pool, transact
 
 _log = logging.getLogger(__name__)
 
 _PAGE: Final = 64
 """Commits in hand at once: a commit has at most 512 KiB, so this bounds the memory of whoever reads a long history."""
-_LAGGING_SECONDS: Final = 5.0
-"""A replica of the broker that is further behind than this counts as away."""
 
 # Where `after` is a commit of this orchestration, as it is from page to page, its version is looked up by the key, so
 # that the index leads right to the next one and no page costs more than the first.
@@ -77,14 +74,15 @@ class History:
 
     async def page(self, team: str, orchestration_id: str, *, after: int, limit: int, known: int = 0) -> list[Kept]:
         """The first `limit` commits above `after`; fewer only where there are no more. See `commits`."""
+        heard = max(known, self._newest.of(team, orchestration_id))
         try:
             page = await self._archived(team, orchestration_id, after, limit)
         except psycopg.OperationalError as exc:
             _log.warning("Reading a history from the log, for the database is away: %s", type(exc).__name__)
-            return await self._logged(team, orchestration_id, after, limit)
+            return await self._logged(team, orchestration_id, after, limit, heard)
         last = page[-1].sequence if page else after
-        if len(page) < limit and last < max(known, self._newest.of(team, orchestration_id)):
-            page += await self._logged(team, orchestration_id, last, limit - len(page))
+        if len(page) < limit and last < heard:
+            page += await self._logged(team, orchestration_id, last, limit - len(page), heard)
         return page
 
     async def _archived(self, team: str, orchestration_id: str, after: int, limit: int) -> list[Kept]:
@@ -96,15 +94,11 @@ class History:
 
         return await transact(self._pool, work)
 
-    async def _logged(self, team: str, orchestration_id: str, after: int, limit: int) -> list[Kept]:
-        """The same from the log, once the replica that answers has come to what was heard of."""
-        heard = self._newest.of(team, orchestration_id)
-        backoff = Backoff(first=0.02, most=0.5, budget=_LAGGING_SECONDS)
-        while True:
-            page = await self._log.page(team, orchestration_id, after=after, limit=limit)
-            last = page[-1].sequence if page else after
-            if len(page) == limit or last >= heard:
-                return [Kept(stored.sequence, stored.raw or encode(stored.commit)) for stored in page]
-            if backoff.remaining <= 0:
-                raise LogUnavailableError(f"the log was heard to have come to {heard}, but is read up to {last} only")
-            await backoff.wait()
+    async def _logged(self, team: str, orchestration_id: str, after: int, limit: int, heard: int) -> list[Kept]:
+        """The same from the log."""
+
+        async def read() -> list[Stored]:
+            return await self._log.page(team, orchestration_id, after=after, limit=limit)
+
+        page = await read_up_to(heard, read, after=after, limit=limit)
+        return [Kept(stored.sequence, stored.raw or encode(stored.commit)) for stored in page]

@@ -1,16 +1,21 @@
 """What this process has heard of the log of late: tells whether rows are as new as what somebody was told."""
 
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from shared.domain.events import AgentCreated, AttemptStarted, OrchestrationCreated, OrchestrationEvent, TaskAdded
 from shared.envelope import Stored
+from shared.jetstream.retry import Backoff
+from shared.ports import LogUnavailableError
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
 REMEMBERED: Final = 10_000
 _OWNERS_REMEMBERED: Final = 50_000
+_LAGGING_SECONDS: Final = 5.0
+"""A replica of the broker that is further behind than this counts as away."""
 
 
 class Newest:
@@ -64,6 +69,28 @@ class Newest:
     def owner(self, team: str, part: str) -> str | None:
         """The orchestration that the task or agent belongs to, where it came up of late."""
         return self._owners.get((team, part))
+
+
+async def read_up_to(
+    heard: int, read: Callable[[], Awaitable[list[Stored]]], *, after: int = 0, limit: int | None = None
+) -> list[Stored]:
+    """What `read` gives of the log above `after`, once the replica that answers has come to what was heard of it.
+
+    Args:
+        limit: as many as there can be; then it has come far enough.
+
+    Raises:
+        LogUnavailableError: it is too far behind.
+    """
+    backoff = Backoff(first=0.02, most=0.5, budget=_LAGGING_SECONDS)
+    while True:
+        commits = await read()
+        last = commits[-1].sequence if commits else after
+        if last >= heard or len(commits) == limit:
+            return commits
+        if backoff.remaining <= 0:
+            raise LogUnavailableError(f"the log was heard to have come to {heard}, but is read up to {last} only")
+        await backoff.wait()
 
 
 def _remember(known: OrderedDict[_K, _V], key: _K, value: _V, most: int) -> _V | None:

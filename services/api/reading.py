@@ -11,7 +11,7 @@ import psycopg
 from services.api.agent_view import agent_in, agent_view, is_real
 from services.api.checkpoint import CheckpointWatcher
 from services.api.errors import unavailable
-from services.api.newest import Newest
+from services.api.newest import Newest, read_up_to
 from services.api.projections import apply
 from services.api.queries import AgentRow, Queries
 from services.api.storable import storable
@@ -210,9 +210,11 @@ class OrchestrationReader:
         self, team: str, orchestration_id: str, *, until: int | None = None
     ) -> tuple[Orchestration | None, int]:
         """The state that the log has now, None if it has none or was deleted, and the sequence of its last commit."""
+        newest = self._newest.of(team, orchestration_id)
+        heard = newest if until is None else min(until, newest)
         state: Orchestration | None = None
         sequence = 0
-        for stored in await self._log.read(team, orchestration_id):
+        for stored in await read_up_to(heard, lambda: self._log.read(team, orchestration_id)):
             if until is not None and stored.sequence > until:
                 break
             state = apply(state, stored)

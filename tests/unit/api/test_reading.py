@@ -11,6 +11,7 @@ from services.api.newest import REMEMBERED, Newest
 from services.api.queries import Found, FoundTask, Queries
 from services.api.reading import OrchestrationReader
 from shared.domain import commands as cmd
+from shared.envelope import Stored
 from shared.views import orchestration_view, task_views
 from tests.unit.api.live_world import TEAM, World, running_world
 
@@ -76,6 +77,26 @@ async def test_what_was_told_before_the_start_is_shown_though_the_rows_lack_it(w
     assert shown is not None
     assert shown.orchestration["status"] == "ACTIVE"
     assert await replica.reader.find(TEAM, "other") is not None
+
+
+async def test_a_replica_of_the_log_that_lags_behind_what_was_heard_is_asked_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica = Replica(world)
+    await world.create("o")
+    await replica.project("o")
+    await world.do("o", cmd.ActivateOrchestration())
+    commits = await world.log.read(TEAM, "o")
+    replica.newest.note(TEAM, "o", commits[-1].sequence)
+    answers = iter([[], commits[:-1], commits])
+
+    async def read(*_: object, **__: object) -> list[Stored]:
+        return next(answers)
+
+    monkeypatch.setattr(world.log, "read", read)
+    shown = await replica.reader.find(TEAM, "o")
+    assert shown is not None
+    assert shown.orchestration["status"] == "ACTIVE"
 
 
 async def test_a_task_of_before_the_start_is_folded_while_its_row_may_be_old(world: World) -> None:
