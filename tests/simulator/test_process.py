@@ -49,7 +49,10 @@ def test_a_create_that_waits_is_cut_off_by_the_stop() -> None:
             waiting.sendall(_create_request())
             _eventually(lambda: httpx.get(f"{url}/_sim/stats").json()["creates"] == 2)
             process.terminate()
-            assert process.wait(timeout=10) == 0
+            _, err = process.communicate(timeout=10)
+            assert (process.returncode, "Traceback" in err) == (0, False)
+            with pytest.raises(ConnectionResetError):
+                waiting.recv(1)
 
 
 def test_the_command_line_starts_it_alone_with_its_port_and_speed() -> None:

@@ -1,5 +1,6 @@
 """Breaks connections, as networks and load balancers do."""
 
+import asyncio
 import os
 import socket
 import struct
@@ -24,7 +25,13 @@ class Droppable(Starlette):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # The server's own `send`, before anything wraps it, belongs to the connection.
         scope["simulator.transport"] = getattr(getattr(send, "__self__", None), "transport", None)
-        await super().__call__(scope, receive, send)
+        try:
+            await super().__call__(scope, receive, send)
+        except asyncio.CancelledError:
+            # The server stops and has waited long enough for this call, whose client is to see it break off.
+            if scope["simulator.transport"] is None:
+                raise
+            await drop(Request(scope, receive))
 
 
 async def drop(request: Request) -> Response:
@@ -37,8 +44,9 @@ async def drop(request: Request) -> Response:
     transport = request.scope["simulator.transport"]
     if transport is None:
         raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
-    _forget_what_is_unsent(cast(Any, transport.get_extra_info("socket")).fileno())
-    transport.abort()
+    if not transport.is_closing():
+        _forget_what_is_unsent(cast(Any, transport.get_extra_info("socket")).fileno())
+        transport.abort()
     await gone(request)
     return Response()
 
