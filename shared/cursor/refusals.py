@@ -37,7 +37,9 @@ _NOT_FOUND = frozenset({AGENT_NOT_FOUND, RUN_NOT_FOUND, ARTIFACT_NOT_FOUND, API_
 _BILLING_CODES = frozenset({USAGE_LIMIT_EXCEEDED, "plan_required"})
 # The first is said of an account, never of a throttle; the wide one counts where no throttle is meant.
 _BILLING_TEXT = re.compile(r"used all (?:of )?(?:your )?included|usage.based pricing", re.IGNORECASE)
-_BILLING_TEXT_WIDE = re.compile(r"usage limit|spend(?:ing)? limit|upgrade your plan", re.IGNORECASE)
+_BILLING_TEXT_WIDE = re.compile(
+    r"usage limit|spend(?:ing)? limit|upgrade your plan|your plan does not include", re.IGNORECASE
+)
 _MODEL = re.compile(r"\bmodels?\b", re.IGNORECASE)
 _NO_ACCESS = "failed to verify existence of branch"
 _NO_ACCESS_HINT = "usually the provider's GitHub App has no access to the repository"

@@ -68,6 +68,7 @@ ROWS = [
     Row(402, "unknown", "Payment required", becomes="usage_limit_exceeded", billing=True),
     Row(403, "plan_required", billing=True),
     Row(403, "unknown", "You reached your usage limit", becomes="usage_limit_exceeded", billing=True),
+    Row(403, "unknown", "Your plan does not include this.", becomes="usage_limit_exceeded", billing=True),
     *(
         Row(403, code)
         for code in (
