@@ -55,7 +55,7 @@ class BrokerClaims:
         finally:
             # While it is not connected the client forgets it; else it would claim again when it is, for ever.
             if subscription is not None and not (self._nc.is_closed or self._nc.is_draining):
-                await subscription.unsubscribe()
+                await self._release(subscription)
 
     @failpoints.around("claim_stream")
     async def _claim(self, subject: str) -> Subscription | None:
@@ -68,6 +68,10 @@ class BrokerClaims:
         except NatsError as exc:
             _log.debug("Nobody can tell who follows a stream: %r", exc)
         return None
+
+    @failpoints.around("release_stream")
+    async def _release(self, subscription: Subscription) -> None:
+        await subscription.unsubscribe()
 
 
 async def _confirm(message: Msg) -> None:

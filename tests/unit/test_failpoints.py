@@ -82,7 +82,7 @@ def test_every_request_to_the_provider_has_failpoints() -> None:
         for function in ast.walk(tree)
         if isinstance(function, ast.AsyncFunctionDef) and "failpoints." in ast.unparse(function)
     }
-    assert with_requests == with_failpoints == {"_exchange", "events"}
+    assert with_requests == with_failpoints == {"_send", "events"}
 
 
 def _awaited(file: Path) -> Iterator[str]:
