@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
+from deploy.local.simulator.errors import CODES
 from tests.simulator.serving import (
     create_v0,
     create_v1,
@@ -18,12 +19,33 @@ from tests.simulator.serving import (
     v1_body,
 )
 
+STATUSES = {
+    400: "validation_error missing_body invalid_model invalid_branch_name repository_required pr_resolution_failed "
+    "usage_limit_exceeded invalid_last_event_id",
+    401: "unauthorized",
+    403: "plan_required role_forbidden feature_unavailable repository_access service_account_required "
+    "integration_not_connected",
+    404: "agent_not_found run_not_found artifact_not_found api_key_not_found",
+    409: "agent_busy agent_archived agent_id_conflict run_not_cancellable",
+    410: "stream_expired",
+    429: "rate_limit_exceeded",
+    500: "internal_error",
+    501: "not_implemented",
+    502: "upstream_error",
+    503: "stream_unavailable",
+}
 REFUSED = {
     "usage_limit_exceeded": (400, "usage_limit_exceeded", "Usage-based pricing required"),
     "plan_required": (403, "plan_required", "plan"),
     "included_usage_spent": (429, "rate_limit_exceeded", "You've used all included Cloud Agent usage"),
     "branch_unverified": (400, "validation_error", "Failed to verify existence of branch"),
 }
+
+
+def test_every_code_has_its_status() -> None:
+    assert {code: status for code, (status, _) in CODES.items()} == {
+        code: status for status, codes in STATUSES.items() for code in codes.split()
+    }
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED))

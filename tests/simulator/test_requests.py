@@ -178,8 +178,9 @@ async def test_the_models_on_offer_can_be_asked_for_in_both_versions(
 async def test_a_path_that_does_not_exist_answers_like_the_live_router(
     shared_client: httpx.AsyncClient,
 ) -> None:
-    response = await shared_client.get("/v1/agent")
-    assert (response.status_code, response.json()) == (404, {"message": "Route GET:/v1/agent not found"})
+    for path in ("/v1/agent", "/v1/agents/"):
+        response = await shared_client.get(path)
+        assert (response.status_code, response.json()) == (404, {"message": f"Route GET:{path} not found"})
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "cursor=", "cursor=nonsense"])

@@ -79,5 +79,7 @@ def create_app(settings: SimulatorSettings | None = None, clock: Clock | None = 
         exception_handlers={404: no_such_route, 405: no_such_route},
         lifespan=lifespan,
     )
+    # The live router has no path with a slash at its end, and sends nobody elsewhere.
+    app.router.redirect_slashes = False
     app.state.simulator = simulator
     return app
