@@ -137,7 +137,6 @@ async def open_parts(settings: ApiSettings, runtime: Runtime) -> AsyncIterator[P
         yield Parts(
             settings=settings,
             clock=clock,
-            ids=RandomIds(),
             access=await stack.enter_async_context(open_access(settings, runtime, clock)),
             models=models,
             repositories=repositories,
@@ -145,7 +144,6 @@ async def open_parts(settings: ApiSettings, runtime: Runtime) -> AsyncIterator[P
             provider=provider,
             commands=commands,
             idempotency=idempotency,
-            queries=queries,
             listing=Listing(pool),
             costs=CostQueries(pool),
             deliveries=Deliveries(pool, publisher),

@@ -17,7 +17,6 @@ from services.api.listing import Listing
 from services.api.live import LiveHub
 from services.api.model_list import ModelList
 from services.api.past import Past
-from services.api.queries import Queries
 from services.api.queue import TeamQueue
 from services.api.reading import OrchestrationReader
 from services.api.repository_list import RepositoryList
@@ -27,7 +26,7 @@ from services.api.webhook_limits import WebhookLimits
 from shared.cursor.provider import Provider
 from shared.jetstream.publish import Publisher
 from shared.observability.health import Readiness
-from shared.ports import Clock, Ids
+from shared.ports import Clock
 from shared.webhooks import WebhookKeys
 
 
@@ -35,7 +34,6 @@ from shared.webhooks import WebhookKeys
 class Parts:
     settings: ApiSettings
     clock: Clock
-    ids: Ids
     access: Access
     models: ModelList
     repositories: RepositoryList
@@ -43,7 +41,6 @@ class Parts:
     provider: Provider
     commands: CommandClient
     idempotency: Idempotency
-    queries: Queries
     listing: Listing
     costs: CostQueries
     deliveries: Deliveries

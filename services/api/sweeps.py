@@ -6,7 +6,6 @@ from typing import Any, Final
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
-from nats.errors import TimeoutError as NatsTimeoutError
 
 from services.api.commands import NOT_SENT, UNKNOWN
 from services.api.errors import ApiError, unavailable
@@ -56,7 +55,7 @@ class Sweeps:
             reply = await self.nc.request(SWEEP_SUBJECT, request.encode(), timeout=self.seconds)
         except NoRespondersError as exc:
             raise unavailable("no monitor is there to sweep; nothing was done", outcome=NOT_SENT) from exc
-        except (NatsTimeoutError, NatsError) as exc:
+        except (NatsError, TimeoutError) as exc:
             message = f"no report within {self.seconds:g} s; the sweep goes on, and the monitor logs what it finds"
             raise unavailable(message, outcome=UNKNOWN) from exc
         answer = SweepAnswer.decode(reply.data)

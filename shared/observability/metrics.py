@@ -1,4 +1,7 @@
-"""Every metric of the product, declared once; units in the names, labels bounded: never an id or an address."""
+"""The metrics, each declared once; units in the names, labels bounded: never an id or an address.
+
+Those of the api's requests and streams stand beside what they count.
+"""
 
 from prometheus_client import Counter, Gauge, Histogram
 

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from services.api.queries import Queries
 from shared.domain import commands as cmd
 from tests.integration.api.life import ODD, TASKS, live
 from tests.integration.api.system import Running, running_api
@@ -44,7 +45,7 @@ async def without_database(api: Running) -> AsyncIterator[None]:
         raise psycopg.OperationalError("away")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(api.parts.queries, "orchestration", away)
+        patch.setattr(Queries, "orchestration", away)
         patch.setattr(api.parts.history, "_archived", away)
         yield
 
