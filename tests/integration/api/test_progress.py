@@ -38,8 +38,8 @@ async def tell(api: Running, orchestration_id: str, body: bytes, team: str = "de
     await api.runtime.nc.publish(progress_subject(team, orchestration_id), body)
 
 
-def progress(message: dict[str, Any]) -> bytes:
-    data = message["data"]
+def progress(message: dict[str, Any], **change: str) -> bytes:
+    data = {**message["data"], **change}
     return Progress(data["attemptId"], data["tool"], data["text"], data["at"]).encode()
 
 
@@ -60,11 +60,15 @@ async def test_who_follows_is_told_what_the_agent_is_at(shared_api: Running) -> 
 
 async def test_what_is_no_progress_or_of_others_is_passed_over(shared_api: Running) -> None:
     orchestration_id, message = await at_work(shared_api)
-    _, of_another = await at_work(shared_api)
-    async with stream(shared_api, orchestration_id) as events:
+    another, of_another = await at_work(shared_api)
+    async with stream(shared_api, orchestration_id) as events, stream(shared_api, another) as events_of_another:
         await anext(events)
+        await anext(events_of_another)
         await tell(shared_api, orchestration_id, b"what is this")
-        await tell(shared_api, orchestration_id, progress(message), team="blue")
+        await tell(shared_api, orchestration_id, progress(message, text="Of another team."), team="blue")
         await tell(shared_api, orchestration_id, progress(of_another))
+        await tell(shared_api, another, progress(of_another))
+        # By now all of it has been heard, and would have been shown before anything newer took its place.
+        assert (await anext(events_of_another)).json() == of_another
         await tell(shared_api, orchestration_id, progress(message))
         assert (await anext(events)).json() == message

@@ -84,6 +84,13 @@ async def test_the_same_content_is_stored_once_whatever_its_delivery_id(nats_url
         assert counted("received") - before == 100
 
 
+async def test_the_same_content_for_another_attempt_is_another_webhook(api: Running) -> None:
+    for attempt in ("a1", "a2"):
+        headers = {"X-Webhook-Signature": signature(BODY, attempt)}
+        assert (await post(api, headers=headers, attempt=attempt)).status_code == 202
+    assert await receipts(api) == 2
+
+
 async def test_everything_unsigned_gets_the_same_answer_and_is_not_stored(api: Running) -> None:
     answers: list[dict[str, Any]] = []
     good = signature(BODY)

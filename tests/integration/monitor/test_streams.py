@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from nats.aio.client import Client
@@ -13,6 +14,7 @@ from nats.aio.msg import Msg
 
 from deploy.local.nats import NatsServer
 from services.monitor.claims import BrokerClaims
+from services.monitor.crowd import Crowd
 from shared.domain.events import AgentStatusChanged, OrchestrationStatus
 from shared.envelope import encode
 from shared.jetstream.connection import close, connect
@@ -22,6 +24,7 @@ from tests.integration.dispatcher.system import TEAM, System, system, task
 from tests.support.eventually import eventually
 
 STREAM = "GET /v1/agents/{id}/runs/{runId}/stream"
+LIST = "GET /v1/agents"
 READ = "GET /v1/agents/{id}/runs/{runId}"
 
 
@@ -77,6 +80,23 @@ async def test_an_agent_has_one_stream_however_many_monitors_there_are(nats: Nat
 
         await eventually(was_polled_by_all_of_them, timeout=30)
         assert await calls(s, STREAM) < 3  # two at most: where a machine is so slow that both asked at the same moment
+
+
+async def test_streams_and_polls_keep_to_the_limit_that_all_share(
+    nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Polls have room for one agent and not for three: the list of agents tells whom to look at."""
+    monkeypatch.setattr("services.monitor.app.Crowd", partial(Crowd, every=0.1))
+    async with system(nats, monitor={"get_rate_per_minute": 400}) as s:
+        tasks = [task(f"t{number}", number, marker="[[sim:slow=600]]") for number in range(3)]
+        await s.submit(*tasks, execution_mode="parallel", max_parallel=3)
+
+        async def were_followed() -> None:
+            assert await calls(s, STREAM) == 3
+            assert await calls(s, LIST) > 0
+
+        await eventually(were_followed, timeout=30)
+        assert float((await s.nc.jsm().get_last_msg("KV_limits", "$KV.limits.stream")).data or b"") > 0
 
 
 async def test_a_stream_goes_to_another_monitor_when_the_one_that_follows_it_is_killed(nats: NatsServer) -> None:

@@ -72,7 +72,7 @@ async def test_a_stream_is_resumed_behind_an_event() -> None:
     assert "last-event-id" not in first.headers
     assert second.headers["last-event-id"] == "17-0"
     # Heartbeats come after 30 s of silence, so a live stream never looks dead.
-    assert first.extensions["timeout"]["read"] > 45
+    assert 45 < first.extensions["timeout"]["read"] <= 90  # a few heartbeats: silence for longer is the end of it
 
 
 @pytest.mark.parametrize("after", ["17\r\nX-Evil: 1", "прив", "\0"])

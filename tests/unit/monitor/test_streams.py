@@ -107,7 +107,7 @@ async def test_an_end_that_the_provider_does_not_confirm_is_none_and_left_to_the
         assert sleeps.seconds == [0.5, 1.0, 2.0, 4.0]
         assert (await m.task()).status is TaskStatus.PROCESSING
         await m.poll()
-        assert m.provider.resumed_after == [None]  # there is nothing more to hear
+        assert m.streams._open == {}  # there is nothing more to hear
 
 
 async def test_an_end_is_looked_for_again_where_the_provider_shows_it_late_or_does_not_answer(sleeps: Sleeps) -> None:
@@ -205,7 +205,7 @@ async def test_a_stream_that_has_expired_is_not_opened_again_and_the_run_is_read
         assert len(m.provider.reads) == 1
         assert (await m.task()).status is TaskStatus.PROCESSING
         await m.poll()
-        assert m.provider.resumed_after == [None]
+        assert m.streams._open == {}
 
 
 @pytest.mark.parametrize("code", ["agent_not_found", "run_not_found"])
