@@ -1,7 +1,7 @@
 """Deliveries of notifications, as the notifier writes them down: to be listed, looked at, and asked for once more."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal, get_args
 
 import orjson
@@ -26,11 +26,14 @@ _TRIES: Final = """
 SELECT number, started_at, duration_ms, outcome, detail FROM webhook_tries
 WHERE team_id = %s AND delivery_id = %s ORDER BY number DESC LIMIT 100"""
 _MESSAGE: Final = """
-SELECT status, tries, channel, message FROM webhook_deliveries WHERE team_id = %s AND id = %s"""
+SELECT status = 'PENDING' AND (next_try_at IS NOT NULL OR updated_at > %s) AS is_tried, tries, channel, message
+FROM webhook_deliveries WHERE team_id = %s AND id = %s"""
 # Where the notifier has begun another try meanwhile, that says more of it already.
 _AGAIN: Final = """
 UPDATE webhook_deliveries SET status = 'PENDING', redeliveries = redeliveries + 1, updated_at = %s, error = NULL
-WHERE team_id = %s AND id = %s AND tries = %s AND status <> 'PENDING'"""
+WHERE team_id = %s AND id = %s AND tries = %s"""
+_UNKNOWN_AFTER: Final = timedelta(minutes=5)
+"""A try takes seconds. One that tells nothing for so long has ended, while the database could not be told how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +89,11 @@ class Deliveries:
             StillTriedError: it has not been delivered or given up yet.
             PublishUnavailableError: the broker did not confirm it; it may be sent.
         """
-        rows = await self._rows(_MESSAGE, (team, delivery_id))
+        rows = await self._rows(_MESSAGE, (now - _UNKNOWN_AFTER, team, delivery_id))
         if not rows:
             return False
         row = rows[0]
-        if row["status"] == "PENDING":
+        if row["is_tried"]:
             raise StillTriedError
         message = {**orjson.loads(row["message"]), "redelivered_at": now.isoformat()}
         await self.publisher.publish(

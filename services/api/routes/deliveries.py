@@ -132,7 +132,9 @@ async def get_delivery(request: Request, principal: Reader, parts: TheParts, del
     },
 )
 async def redeliver(request: Request, principal: Writer, parts: TheParts, delivery_id: DeliveryId) -> Response:
-    """For one that was delivered or given up. Asked twice at once, it is sent once. No body is needed."""
+    """For one that was delivered or given up, or of whose last try nothing is known for five minutes. Asked twice at
+    once, it is sent once. No body is needed.
+    """
     await refuse_anything(request)
     try:
         known = await parts.deliveries.redeliver(principal.team, _storable(delivery_id), parts.clock.now())

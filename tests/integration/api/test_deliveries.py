@@ -173,6 +173,16 @@ async def test_one_that_is_still_being_tried_needs_no_second(api: Running, dsn: 
     assert answer.json()["error"]["code"] == "INVALID_STATE_TRANSITION"
 
 
+async def test_one_whose_outcome_could_not_be_written_down_can_be_asked_for_again(api: Running, dsn: str) -> None:
+    async with make_pool(dsn, name="test") as pool:
+        records = PostgresRecords(pool)
+        await records.begin(notification("forgotten"), "webhook", BEGIN)
+        await records.begin(notification("begun"), "webhook", datetime.now(UTC))
+    assert (await api.http.post("/api/webhook-deliveries/begun/redeliver")).status_code == 409
+    assert (await api.http.post("/api/webhook-deliveries/forgotten/redeliver")).status_code == 202
+    assert (await api.http.post("/api/webhook-deliveries/forgotten/redeliver")).status_code == 409
+
+
 @pytest.mark.parametrize("delivery_id", ["nowhere", "x" * 200, "%00"])
 async def test_what_does_not_exist_is_not_found(api: Running, delivery_id: str) -> None:
     assert (await api.http.get(f"/api/webhook-deliveries/{delivery_id}")).status_code == 404
