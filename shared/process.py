@@ -89,7 +89,7 @@ async def _run(name: str, settings: S, build: Build[S]) -> int:
         return EXIT_REFUSED if runtime.failed else 0
     except StoppedError:
         return 0
-    except (TopologyDriftError, WeakBrokerError, TimeoutError) as exc:
+    except (TopologyDriftError, WeakBrokerError, OSError) as exc:  # an address that is taken, or no broker in time
         _log.error("%s does not start: %s", name, exc)
         return EXIT_REFUSED
 

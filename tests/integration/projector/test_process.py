@@ -1,6 +1,7 @@
 """The projector as a process of its own."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -30,12 +31,10 @@ async def test_it_projects_tells_that_it_is_ready_and_ends_in_order(dsn: str, na
         "HEALTH_PORT": str(port),
     }
     log = tmp_path / "projector.log"
-    with log.open("wb") as out:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "services.api.projector", env=environment, stderr=out
-        )
+    process = await started(environment, log)
     try:
         await eventually(lambda: asyncio.to_thread(is_ready, port))
+        await the_port_is_taken(environment, tmp_path)
         await shown(dsn, await append(client, every_event()))
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), 10) == 0, log.read_text()
@@ -46,6 +45,22 @@ async def test_it_projects_tells_that_it_is_ready_and_ends_in_order(dsn: str, na
         await client.close()
     assert len(dump(dsn)["event_archive"]) == len(every_event())
     assert dsn.split(":")[2].split("@")[0] not in log.read_text()
+
+
+async def started(environment: dict[str, str], log: Path) -> asyncio.subprocess.Process:
+    with log.open("wb") as out:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "services.api.projector", env=environment, stderr=out
+        )
+
+
+async def the_port_is_taken(environment: dict[str, str], folder: Path) -> None:
+    """Another one on the same port says so in a line, as of everything that keeps it from starting."""
+    log = folder / "second.log"
+    assert await asyncio.wait_for((await started(environment, log)).wait(), 30) == 1
+    last = json.loads(log.read_text().splitlines()[-1])
+    assert last["message"].startswith("projector does not start: [Errno")
+    assert environment["HEALTH_PORT"] in last["message"]
 
 
 def is_ready(port: int) -> bool:
