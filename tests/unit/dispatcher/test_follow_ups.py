@@ -8,8 +8,15 @@ import pytest
 from services.dispatcher import launcher as launcher_module
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import ApiVersion
-from shared.domain.commands import CancelOrchestration, FollowUp, PauseOrchestration, ResumeOrchestration, Tick
-from shared.domain.events import AgentStatus, AttemptStarted, OrchestrationStatus, TaskStatus
+from shared.domain.commands import (
+    CancelOrchestration,
+    FollowUp,
+    PauseOrchestration,
+    RejectAttempt,
+    ResumeOrchestration,
+    Tick,
+)
+from shared.domain.events import AgentStatus, AttemptStarted, Failure, OrchestrationStatus, TaskStatus
 from shared.domain.state import Attempt, Phase
 from shared.messages import Ticket
 from tests.unit.dispatcher.scripted import (
@@ -17,6 +24,7 @@ from tests.unit.dispatcher.scripted import (
     BUSY,
     GONE,
     LEFT_ALONE,
+    MOVED,
     NO_KEY,
     NO_MONEY,
     THROTTLED,
@@ -196,7 +204,7 @@ async def test_an_archived_agent_is_brought_back_before_it_goes_on() -> None:
         assert w.waits == []
 
 
-@pytest.mark.parametrize("error", [UNANSWERED, THROTTLED, UNAVAILABLE])
+@pytest.mark.parametrize("error", [UNANSWERED, THROTTLED, UNAVAILABLE, MOVED])
 async def test_an_agent_that_cannot_be_brought_back_yet_is_not_given_up(error: ProviderError) -> None:
     """Whether the agent was brought back is not known, but it is known that it was told nothing."""
     async with world("v1") as w:
@@ -285,6 +293,29 @@ async def test_a_refusal_for_good_fails_the_task_with_its_reason(version: ApiVer
 
 
 # Unknown outcomes
+
+
+@both
+async def test_a_follow_up_that_comes_up_after_its_attempt_was_given_up_stops_nothing_but_its_own_run(
+    version: ApiVersion,
+) -> None:
+    """On v0 nothing tells whether the agent does what it was told then, or what it was told since."""
+    async with world(version) as w:
+        second = await resumed(w)
+        failure = Failure(code="NETWORK_ERROR", message="no trace")
+
+        async def give_up() -> None:
+            await w.do(RejectAttempt(attempt_id=second.attempt_id, failure=failure))
+
+        async def stopped() -> None:
+            w.provider.agents.clear()
+
+        w.provider.before_follow_up = [give_up]
+        w.provider.on_stop = [stopped]
+        w.provider.stops.clear()
+        await w.launch()
+        assert len(w.provider.told) == 1
+        assert [run_id for _, run_id in w.provider.stops] == ([] if version == "v0" else ["run-2"])
 
 
 @both

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -169,13 +170,16 @@ async def test_agents_that_end_while_others_are_still_being_stopped_do_not_multi
         async def slowly() -> None:
             await answered.wait()
 
+        def are_asked_for(number: int) -> bool:
+            return len(d.w.provider.stops) >= number
+
         d.w.provider.on_stop = [slowly] * 9
         reconciler = d.reconciler()
         async with asyncio.TaskGroup() as group:
-            for name in ("a", "b", "c"):
+            for number in (1, 2, 3):
                 group.create_task(reconciler.reconcile(await d.w.state()))
-                await eventually(lambda: len(d.w.provider.stops) >= 1)
-                if name == "a":
+                await eventually(partial(are_asked_for, number))
+                if number == 1:
                     await d.w.observe(AgentStatus.STOPPED)
             answered.set()
         await reconciler.reconcile(await d.w.state())
