@@ -56,12 +56,14 @@ async def test_a_receipt_that_lies_changes_nothing_and_is_left_to_the_poll_after
         assert len(m.provider.reads) == 5
 
 
-async def test_a_receipt_that_is_early_is_confirmed_by_a_later_look() -> None:
+@pytest.mark.parametrize("word", ["FINISHED", "ERROR", "FAILED"])
+async def test_a_receipt_that_is_early_is_confirmed_by_a_later_look(word: str) -> None:
+    told = {**PRESENT, "status": word}
     async with monitor("v0") as m:
         m.show(AgentStatus.RUNNING)
-        assert await m.receive(PRESENT, deliveries=1) is not None
+        assert await m.receive(told, deliveries=1) is not None
         m.show(AgentStatus.FINISHED)
-        assert await m.receive(PRESENT, deliveries=2) is None
+        assert await m.receive(told, deliveries=2) is None
         assert (await m.task()).status is TaskStatus.COMPLETED
 
 
