@@ -1,6 +1,8 @@
 """One look at an agent: what the provider says now becomes a command, and a stop that is due is asked for."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,9 +15,14 @@ from shared.domain.commands import AnyCommand, ExpireAttempt, ObserveAgent, Repo
 from shared.domain.events import AgentStatus, Source, Usage
 from shared.domain.pricing import estimated_cost
 from shared.domain.state import Attempt, Orchestration, Phase, Task, milliseconds
+from shared.jetstream.consumer import Delivery, Later, Poison
+from shared.messages import LOG_LAG
+from shared.observability.logging import log_context
 from shared.ports import Clock, Ids
 
 _log = logging.getLogger(__name__)
+
+_LAG_PAUSE_SECONDS = 1.0
 
 
 class AttemptRef(Protocol):
@@ -40,6 +47,22 @@ class Observer:
     clock: Clock
     ids: Ids
     old_ends: OldEnds
+
+    @contextmanager
+    def attending(self, ref: AttemptRef, delivery: Delivery) -> Iterator[None]:
+        """Around whatever a message about an attempt leads to.
+
+        Raises:
+            Later: the log does not show the attempt yet, as far as one can tell.
+            Poison: there is no such attempt.
+        """
+        with log_context(orchestration=ref.orchestration_id, attempt=ref.attempt_id):
+            try:
+                yield
+            except UnknownAttemptError as exc:
+                if self.clock.now() - delivery.published_at < LOG_LAG:
+                    raise Later(_LAG_PAUSE_SECONDS, "the log does not show the attempt yet") from exc
+                raise Poison(str(exc)) from exc
 
     async def look(self, ref: AttemptRef, source: Source, *, agent_id: str | None = None) -> Attempt:
         """Read the agent of the attempt at the provider and commit what is new.

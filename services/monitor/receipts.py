@@ -6,12 +6,11 @@ from typing import Any
 
 import orjson
 
-from services.monitor.observer import Observer, UnknownAttemptError
+from services.monitor.observer import Observer
 from shared.cursor.answers import END_WORDS
 from shared.cursor.errors import ProviderError
 from shared.jetstream.consumer import Delivery, Later, Poison
-from shared.messages import LOG_LAG, Receipt
-from shared.observability.logging import log_context
+from shared.messages import Receipt
 
 _log = logging.getLogger(__name__)
 
@@ -33,13 +32,8 @@ class Receipts:
             agent_id, status = read_hint(receipt.body.encode())
         except ValueError as exc:
             raise Poison(str(exc)) from exc
-        with log_context(orchestration=receipt.orchestration_id, attempt=receipt.attempt_id):
-            try:
-                await self._look(receipt, agent_id, status, delivery.deliveries)
-            except UnknownAttemptError as exc:
-                if self.observer.clock.now() - delivery.published_at < LOG_LAG:
-                    raise Later(_PAUSE_SECONDS, "the log does not show the attempt yet") from exc
-                raise Poison(str(exc)) from exc
+        with self.observer.attending(receipt, delivery):
+            await self._look(receipt, agent_id, status, delivery.deliveries)
 
     async def _look(self, receipt: Receipt, agent_id: str | None, status: str, deliveries: int) -> None:
         try:

@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from services.monitor.observer import Observer, UnknownAttemptError
+from services.monitor.observer import Observer
 from services.monitor.pauses import PollPolicy, pause_while_awaited
 from services.monitor.roll import Roll
 from services.monitor.streams import Streams
@@ -14,13 +14,10 @@ from shared.domain.events import AgentStatus
 from shared.domain.state import Attempt
 from shared.jetstream.consumer import Delivery, Later, Poison
 from shared.jetstream.topology import is_hurried_watch
-from shared.messages import LOG_LAG, Watched
-from shared.observability.logging import log_context
+from shared.messages import Watched
 from shared.ports import Clock
 
 _log = logging.getLogger(__name__)
-
-_LAG_PAUSE_SECONDS = 1.0
 
 
 def _alone() -> int:
@@ -48,13 +45,8 @@ class Watch:
             watched = Watched.decode(delivery.data)
         except ValueError as exc:
             raise Poison(str(exc)) from exc
-        with log_context(orchestration=watched.orchestration_id, attempt=watched.attempt_id):
-            try:
-                await self._follow(watched, delivery)
-            except UnknownAttemptError as exc:
-                if self.clock.now() - delivery.published_at < LOG_LAG:
-                    raise Later(_LAG_PAUSE_SECONDS, "the log does not show the attempt yet") from exc
-                raise Poison(str(exc)) from exc
+        with self.observer.attending(watched, delivery):
+            await self._follow(watched, delivery)
 
     async def _follow(self, watched: Watched, delivery: Delivery) -> None:
         attempt = await self.observer.attempt(watched)
