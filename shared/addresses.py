@@ -6,9 +6,15 @@ from urllib.parse import urlsplit
 
 
 def is_api_address(value: str) -> bool:
-    """`http(s)://host[:port]`, perhaps with a path, without credentials."""
-    parts = urlsplit(value)
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+    """`http(s)://host[:port]`, perhaps with a path, without credentials and query."""
+    try:
+        parts = urlsplit(value)
+        is_host = bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
+    except ValueError:
+        return False
+    # What the parser drops, and what a path cannot be put behind.
+    is_plain = value.isprintable() and not any(character in value for character in " ?#")
+    return parts.scheme in ("http", "https") and is_host and is_plain
 
 
 def is_token(value: str) -> bool:

@@ -63,7 +63,13 @@ def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(key: str) -> N
     assert not key.strip() or key not in str(caught.value)
 
 
-@pytest.mark.parametrize("address", ["", "api.cursor.com", "ftp://api.cursor.com", "https://", "https://a:b@c"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("", "api.cursor.com", "ftp://api.cursor.com", "https://", "https://a:b@c", "http://[", "http://a:99999"),
+        *("https://a?x=1", "https://a#b", "https://a b", "https://a/\n", " https://a"),
+    ],
+)
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match="address"):
         connect("v1", address, KEY)
