@@ -92,9 +92,10 @@ def cannot_continue(error: ProviderError) -> bool:
     return error.status in _NO_FOLLOW_UP and error.outcome_known and not error.retryable and not error.billing
 
 
-def nothing_to_stop(error: ProviderError) -> bool:
-    """Whether a refused stop says that nothing is at work: by its code, or by its status where it names none."""
-    return error.code == RUN_NOT_CANCELLABLE or (error.status == 409 and error.code == UNKNOWN)
+def is_conflict(error: ProviderError, code: str) -> bool:
+    """Whether a refusal is the 409 of this code: by its name, or by its status where it names none. A call has but one
+    that it is likely to meet."""
+    return error.code == code or (error.status == 409 and error.code == UNKNOWN)
 
 
 def is_gone(error: ProviderError) -> bool:

@@ -25,7 +25,13 @@ from shared.cursor.provider import (
     Model,
     StreamEvent,
 )
-from shared.cursor.refusals import AGENT_NOT_FOUND, FEATURE_UNAVAILABLE, gone_is_fine, nothing_to_stop
+from shared.cursor.refusals import (
+    AGENT_NOT_FOUND,
+    FEATURE_UNAVAILABLE,
+    RUN_NOT_CANCELLABLE,
+    gone_is_fine,
+    is_conflict,
+)
 from shared.domain.events import AgentStatus
 
 _PAGE = 100  # the most that the API gives at once
@@ -82,7 +88,7 @@ class CursorV0:
             if error.status not in (400, 409) or error.billing:
                 raise
             status = (await self.get(agent_id, run_id)).status
-            is_unknown_end = status is AgentStatus.UNKNOWN and nothing_to_stop(error)
+            is_unknown_end = status is AgentStatus.UNKNOWN and is_conflict(error, RUN_NOT_CANCELLABLE)
             if not status.is_terminal and not is_unknown_end:
                 raise
             return False

@@ -31,10 +31,11 @@ from shared.cursor.refusals import (
     AGENT_ID_CONFLICT,
     AGENT_NOT_FOUND,
     FEATURE_UNAVAILABLE,
+    RUN_NOT_CANCELLABLE,
     RUN_NOT_FOUND,
     gone_is_fine,
+    is_conflict,
     is_gone,
-    nothing_to_stop,
     stream_failure,
 )
 from shared.domain.events import AgentStatus
@@ -58,9 +59,9 @@ class CursorV1:
         try:
             raw = await self._http.create("/v1/agents", _create_body(request))
         except ProviderError as error:
-            if error.code != AGENT_ID_CONFLICT:
+            if not is_conflict(error, AGENT_ID_CONFLICT):
                 raise
-            return await self._adopt(request)
+            return await self._adopt(request, error)
         with outcome_open():
             created = parse_object(raw)
             run = answers.child(created, "run")
@@ -101,7 +102,7 @@ class CursorV1:
             path = f"{_run_path(agent_id, run_id)}/cancel"
             await self._http.tell(path, endpoint="stop_agent", missing=AGENT_NOT_FOUND)
         except ProviderError as error:
-            if not nothing_to_stop(error):
+            if not is_conflict(error, RUN_NOT_CANCELLABLE):
                 raise
             return False
         return True
@@ -203,10 +204,16 @@ class CursorV1:
                 if event.event == "done":
                     return
 
-    async def _adopt(self, request: AgentRequest) -> AgentSnapshot:
-        """The agent that holds our id already. Whatever fails on the way, it exists: the outcome is open."""
-        with outcome_open():
-            agent = await self._agent(request.agent_id)
+    async def _adopt(self, request: AgentRequest, refusal: ProviderError) -> AgentSnapshot:
+        """The agent that holds our id already. Whatever fails on the way, it exists, and the outcome is open; only
+        where the refusal names no code may it have meant something else."""
+        try:
+            with outcome_open():
+                agent = await self._agent(request.agent_id)
+        except ProviderError as error:
+            if is_gone(error) and refusal.code != AGENT_ID_CONFLICT:
+                raise refusal from error
+            raise
         _refuse_other_repository(agent, request)
         with outcome_open():
             return await self._with_latest_run(agent, request.repository)

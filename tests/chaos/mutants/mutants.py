@@ -87,7 +87,7 @@ MUTANTS = (
     Mutant(
         "an agent that exists already is taken for a failure",
         "shared/cursor/v1.py",
-        "            if error.code != AGENT_ID_CONFLICT:\n                raise\n",
+        "            if not is_conflict(error, AGENT_ID_CONFLICT):\n                raise\n",
         "            raise\n",
         ("tests/unit/cursor/test_v1.py::test_an_agent_that_exists_already_is_read_and_adopted",),
     ),

@@ -71,6 +71,34 @@ async def test_a_created_agent_is_shown_with_its_run() -> None:
     )
 
 
+IN_OTHER_SHAPES = pytest.mark.parametrize(
+    "refusal",
+    [
+        answer({"error": "An agent with this id exists already"}, 409),
+        answer({"error": "Conflict", "message": "An agent with this id exists already"}, 409),
+        raw(b"<html>409 Conflict</html>", 409),
+    ],
+    ids=["text", "flat", "page"],
+)
+
+
+@IN_OTHER_SHAPES
+async def test_an_agent_that_exists_already_is_adopted_though_the_refusal_names_no_code(
+    refusal: httpx.Response,
+) -> None:
+    script = Script(refusal, answer(v1_agent()), answer(v1_run()))
+
+    assert (await provider("v1", script).create(REQUEST)).agent_id == AGENT_ID
+
+
+@IN_OTHER_SHAPES
+async def test_a_refusal_without_a_code_where_there_is_no_agent_is_one_for_good(refusal: httpx.Response) -> None:
+    with pytest.raises(ProviderError) as caught:
+        await provider("v1", Script(refusal, error(404, "agent_not_found"))).create(REQUEST)
+
+    assert (caught.value.status, caught.value.outcome_known, caught.value.retryable) == (409, True, False)
+
+
 async def test_an_agent_that_exists_already_is_read_and_adopted() -> None:
     script = Script(error(*CONFLICT), answer(v1_agent(status="IDLE")), answer(v1_run(status="FINISHED")))
 
