@@ -13,7 +13,7 @@ from shared.domain.commands import DeleteOrchestration, ObserveAgent, PauseOrche
 from shared.domain.events import AgentStatus, TaskStatus
 from shared.envelope import Stored
 from shared.jetstream.errors import UnreadableCommitError
-from tests.unit.dispatcher.scripted import FAILED, GONE, UNAVAILABLE
+from tests.unit.dispatcher.scripted import FAILED, GONE, KEY_GONE, UNAVAILABLE
 from tests.unit.dispatcher.world import ORCHESTRATION, START, TEAM
 from tests.unit.monitor.sweeping import OURS, mark_of, sweeping
 
@@ -150,17 +150,20 @@ async def test_on_v0_an_agent_that_works_on_a_follow_up_that_was_given_up_is_sto
 
 
 @both
-async def test_one_that_cannot_be_read_hides_no_other_and_is_looked_at_again_soon(version: ApiVersion) -> None:
+@pytest.mark.parametrize("error", [UNAVAILABLE, KEY_GONE])
+async def test_one_that_cannot_be_read_hides_no_other_and_is_looked_at_again_soon(
+    version: ApiVersion, error: ProviderError
+) -> None:
     async with sweeping(version) as s:
         await s.give_up()
         agent_id = s.show_late()
         s.rows.more = [Claim(TEAM, ORCHESTRATION, "bc-odd", None)]
         s.show("bc-odd")
-        answers = iter([UNAVAILABLE])
+        answers = iter([error])
 
         async def get(agent: str, run_id: str | None) -> object:
-            if error := next(answers, None):
-                raise error
+            if failure := next(answers, None):
+                raise failure
             return s.provider.agents[agent]
 
         s.provider.get = get  # type: ignore[assignment,method-assign]
