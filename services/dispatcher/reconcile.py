@@ -52,6 +52,7 @@ _log = logging.getLogger(__name__)
 _REMEMBERED = 10_000  # orchestrations
 _AT_PROVIDER = (StopAgent, DeleteAgent, ArchiveAgent)
 _AGAIN_SECONDS = 5.0
+_UNDER_WAY_SECONDS = 3.0
 _LONGEST_AGAIN_SECONDS = 600.0
 # Putting agents away is never urgent: where the provider takes its time, the workers are kept for what is.
 _PUT_AWAY_AT_ONCE = 8
@@ -88,19 +89,24 @@ class Reconciler:
         """Carry out what was not carried out before. What the plan no longer has is forgotten: should it come
         back, it is to be done again.
 
-        What is asked of the provider comes last, for it may take long, and is left to whoever asks it already: the
-        commit of that one is delivered again if it fails. Hundreds of agents that end one by one while they are
-        being stopped would else be stopped hundreds of times each.
+        What is asked of the provider comes last, for it may take long, and is left to whoever asks it already: hundreds
+        of agents that end one by one while they are being stopped would else be stopped hundreds of times each. Until
+        that one is done this is not: it may die, and come again with an older commit that knows nothing of it.
 
         Raises:
             ProviderError: an agent that is to be deleted or archived may not be yet; everything else is done.
+            Later: something is asked of the provider already; everything else is done.
         """
         actions = sorted(plan(state, self.cleanup), key=lambda action: isinstance(action, _AT_PROVIDER))
         done = self._remembered(state.id)
         done.intersection_update(actions)
         failure: ProviderError | None = None
+        left: list[Action] = []
         for action in actions:
-            if action in done or (state.id, action) in self._under_way:
+            if action in done:
+                continue
+            if (state.id, action) in self._under_way:
+                left.append(action)
                 continue
             try:
                 with self._marked(state.id, action):
@@ -111,6 +117,8 @@ class Reconciler:
                 done.add(action)
         if failure is not None:
             raise failure
+        if not done.issuperset(left):
+            raise Later(_UNDER_WAY_SECONDS, "what it asks of the provider is under way already")
 
     async def keep_followed(self, state: Orchestration, attempt_id: str) -> None:
         """Put back the ticket or the watches of an attempt, whatever is remembered: should one have been lost, nobody

@@ -9,11 +9,18 @@ import pytest
 from services.dispatcher.audit import SlotAudit
 from shared.command_handler import Cause, CommandHandler
 from shared.cursor.provider import ApiVersion
-from shared.domain.commands import CancelOrchestration, ObserveAgent, PauseOrchestration, ResumeOrchestration
+from shared.domain.commands import (
+    CancelOrchestration,
+    DeleteAgent,
+    ObserveAgent,
+    PauseOrchestration,
+    ResumeOrchestration,
+)
 from shared.domain.events import AgentStatus
 from shared.domain.patience import Patience
 from shared.domain.state import Phase
 from shared.envelope import encode
+from shared.jetstream.consumer import Later
 from shared.jetstream.topology import QUEUE, WATCH
 from shared.memory import MemoryEventLog
 from shared.messages import Ticket, Watched
@@ -174,16 +181,49 @@ async def test_agents_that_end_while_others_are_still_being_stopped_do_not_multi
             return len(d.w.provider.stops) >= number
 
         d.w.provider.on_stop = [slowly] * 9
-        reconciler = d.reconciler()
-        async with asyncio.TaskGroup() as group:
-            for number in (1, 2, 3):
-                group.create_task(reconciler.reconcile(await d.w.state()))
-                await eventually(partial(are_asked_for, number))
-                if number == 1:
-                    await d.w.observe(AgentStatus.STOPPED)
-            answered.set()
+        reconciler, reconciling = d.reconciler(), []
+        for number in (1, 2, 3):
+            reconciling.append(asyncio.create_task(reconciler.reconcile(await d.w.state())))
+            await eventually(partial(are_asked_for, number))
+            if number == 1:
+                await d.w.observe(AgentStatus.STOPPED)
+        answered.set()
+        outcomes = await asyncio.gather(*reconciling, return_exceptions=True)
+        assert all(outcome is None or isinstance(outcome, Later) for outcome in outcomes), outcomes
         await reconciler.reconcile(await d.w.state())
         assert sorted(agent_id for agent_id, _ in d.w.provider.stops) == sorted(agents)
+
+
+async def test_a_commit_is_not_done_while_what_it_asks_for_is_under_way_for_an_older_one() -> None:
+    """Whoever is at it may die, and the older commit comes again to a process that reads no further than it."""
+    async with dispatcher() as d:
+        await d.w.create()
+        await d.w.launch()
+        await d.w.observe(AgentStatus.FINISHED)
+        attempt_id = (await d.w.attempt()).attempt_id
+        await d.w.do(DeleteAgent(attempt_id=attempt_id))
+        created, *_, asked = await MemoryEventLog.read(d.w.log, TEAM, ORCHESTRATION)
+        answered = asyncio.Event()
+
+        async def slowly() -> None:
+            await answered.wait()
+
+        d.w.provider.on_delete = [slowly]
+        reconciler = d.reconciler()
+        await reconciler.handler.load(TEAM, ORCHESTRATION)
+        at_it = asyncio.create_task(
+            reconciler.on_commit(delivery(encode(created.commit), sequence=created.sequence)), name="older"
+        )
+        await eventually(lambda: bool(d.w.provider.deletes))
+        with pytest.raises(Later):
+            await reconciler.on_commit(delivery(encode(asked.commit), sequence=asked.sequence))
+        at_it.cancel()
+        await asyncio.gather(at_it, return_exceptions=True)
+
+        after_its_death = d.reconciler()
+        for stored in (created, asked):
+            await after_its_death.on_commit(delivery(encode(stored.commit), sequence=stored.sequence))
+        assert (await d.w.attempt()).agent_deletion == "DONE"
 
 
 async def test_a_provider_that_is_slow_to_stop_an_agent_holds_nothing_else_up() -> None:
