@@ -116,7 +116,7 @@ def streams(settings: TopologySettings) -> list[StreamConfig]:
         _kept(RECEIPTS, ["receipt.>"], 7 * _DAY, settings),
         _work_queue(DELIVERIES, ["deliver.>"], settings),
         _kept(PUBLIC, ["orchestrations.>"], 30 * _DAY, settings),
-        _kept(DEAD, ["dead.>", *_ADVISORIES], 30 * _DAY, settings),
+        _parked(settings),
         _bucket(SLOTS, settings),
         _bucket(LIMITS, settings),
         _bucket(CONTROLS, settings),
@@ -197,6 +197,14 @@ def _kept(name: str, subjects: list[str], seconds: float, settings: TopologySett
         duplicate_window=2 * _MINUTE,
         num_replicas=settings.replicas,
     )
+
+
+def _parked(settings: TopologySettings) -> StreamConfig:
+    """A message comes again whose consumer died between parking it and saying so; until its next life it may take long,
+    and then it must be known to be parked."""
+    config = _kept(DEAD, ["dead.>", *_ADVISORIES], 30 * _DAY, settings)
+    config.duplicate_window = _DAY
+    return config
 
 
 def _bucket(name: str, settings: TopologySettings) -> StreamConfig:

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+import orjson
+
 from shared.domain.state import Attempt, Orchestration
 from shared.jetstream.topology import (
     COMMANDS,
@@ -90,11 +92,22 @@ def _key(attempt: Attempt) -> str:
     return (attempt.agent_id if attempt.api_version == "v1" else attempt.branch_name) or ""
 
 
-async def parked(world: World) -> str | None:
-    """Messages that nobody could handle, if they are not the notifications that their receiver refuses for good."""
-    expected = sum((state.spec.webhook_url or "").endswith("/gone") for state in world.states.values())
-    state = (await world.nc.jsm().stream_info(DEAD, subjects_filter="dead.>")).state
-    found = {subject: int(count) for subject, count in (state.subjects or {}).items()}
-    if found == ({_REFUSED: expected} if expected else {}):
-        return None
-    return f"parked are {found}, and should be {expected} notifications"
+async def parked(world: World) -> list[str]:
+    """What was given up that should not have been, or twice: only what its receiver refuses for good is.
+
+    A notification that was announced twice, under the same id, may be refused twice.
+    """
+    refused, messages, found = set(), Counter[str](), []
+    state = (await world.nc.jsm().stream_info(DEAD)).state
+    for sequence in range(state.first_seq, state.last_seq + 1):
+        letter = await world.nc.jsm().get_msg(DEAD, sequence)
+        if letter.subject == _REFUSED and letter.data and letter.headers:
+            refused.add(orjson.loads(letter.data)["orchestration_id"])
+            messages[letter.headers["Dead-Sequence"]] += 1
+        elif (letter.subject or "").startswith("dead."):
+            found.append(f"{letter.subject} has {letter.headers}")
+    found += [f"notification {sequence} was parked {times} times" for sequence, times in messages.items() if times > 1]
+    told = {state.id for state in world.states.values() if (state.spec.webhook_url or "").endswith("/gone")}
+    found += [f"the refused notification of {orchestration_id} was not parked" for orchestration_id in told - refused]
+    found += [f"a notification of {orchestration_id} was parked" for orchestration_id in refused - told]
+    return found

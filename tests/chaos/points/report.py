@@ -54,8 +54,7 @@ async def judge(world: World, visits: list[Visit], runs: int) -> Outcome:
         outcome.rows.append(_row(visit, world, created))
     outcome.violations += await left_over(world)
     outcome.violations += await debts(world)
-    if dead := await parked(world):
-        outcome.violations.append(dead)
+    outcome.violations += await parked(world)
     if seen["running"]:
         outcome.violations.append(f"{seen['running']} agents are left running")
     return outcome

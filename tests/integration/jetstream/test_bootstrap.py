@@ -20,6 +20,7 @@ from shared.jetstream.errors import TopologyDriftError, WeakBrokerError
 from shared.jetstream.topology import (
     COMMANDS,
     CONSUMERS,
+    DEAD,
     DISPATCHER_TIMERS,
     EVENTS,
     TopologySettings,
@@ -66,6 +67,10 @@ async def test_the_log_can_neither_be_purged_nor_grow_old(nc: Client) -> None:
     assert not config.allow_msg_schedules
     assert config.duplicate_window == 2 * 60 * 60
     assert config.max_bytes == SETTINGS.events_max_bytes
+
+
+async def test_what_was_parked_is_not_parked_again_by_whoever_takes_over_within_a_day(nc: Client) -> None:
+    assert (await nc.jsm().stream_info(DEAD)).config.duplicate_window == 24 * 60 * 60
 
 
 async def test_twenty_bootstraps_at_once_change_nothing(nc: Client) -> None:
