@@ -11,7 +11,7 @@ from shared.domain.ids import derive_id
 class Notification(BaseModel):
     """`delivery_id` is the same for the same event and address, however often either is seen."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     delivery_id: str
     team: str

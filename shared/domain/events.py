@@ -74,7 +74,8 @@ ResultPart = Literal["branch", "pull_request", "summary", "usage"]
 
 
 class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    # Errors are logged, and what users wrote is not to be.
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
 class TaskSpec(Frozen):

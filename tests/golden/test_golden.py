@@ -133,6 +133,14 @@ def test_an_event_without_a_field_that_it_needs_is_a_value_error() -> None:
         decode(commit_of(form))
 
 
+def test_the_error_of_what_is_no_event_shows_nothing_that_users_wrote() -> None:
+    form = read(FOLDER / "events" / "task.added.v1.json")
+    form["data"]["task"] |= {"description": ["Our password is 1234."]}
+    with pytest.raises(ValueError, match="description") as caught:
+        decode(commit_of(form))
+    assert "1234" not in str(caught.value)
+
+
 def test_the_end_of_an_orchestration_has_one_of_two_statuses() -> None:
     form = read(FOLDER / "events" / "orchestration.completed.v1.json")
     form["data"]["status"] = "FAILED"
