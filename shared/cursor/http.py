@@ -19,7 +19,7 @@ from shared.addresses import is_loopback, is_token
 from shared.cursor.answers import JsonObject, parse_object
 from shared.cursor.breaker import Breaker, is_outage
 from shared.cursor.errors import ProviderError
-from shared.cursor.refusals import UNKNOWN, refusal
+from shared.cursor.refusals import STREAM_EXPIRED, UNKNOWN, refusal
 from shared.cursor.transport import (
     ACCEPTED_ENCODING,
     TRANSPORT_ERRORS,
@@ -89,6 +89,11 @@ class _Call:
     content: bytes | None = None
     read_timeout: float = _READ
     secrets: tuple[str, ...] = ()
+
+    @property
+    def gone(self) -> str:
+        """The code of a 410 that names none: streams end before their agents do."""
+        return STREAM_EXPIRED if self.endpoint == "stream" else self.missing
 
     @property
     def changes(self) -> bool:
@@ -317,6 +322,7 @@ class CursorHttp:
             raw,
             response.headers,
             missing=call.missing,
+            gone=call.gone,
             changes=call.changes,
             now=datetime.now(UTC),
         )

@@ -32,7 +32,7 @@ _MESSAGE_LIMIT = 500
 _CODE = re.compile(r"[a-z][a-z0-9_]{1,63}")
 # "error" as a code is what the live service says when it has none; of the others one says but the status once more.
 _NO_CODES = frozenset({"error", *(status.phrase.lower() for status in HTTPStatus)})
-_BY_STATUS = {401: "unauthorized", 410: STREAM_EXPIRED, 429: RATE_LIMIT_EXCEEDED}
+_BY_STATUS = {401: "unauthorized", 429: RATE_LIMIT_EXCEEDED}
 _NOT_FOUND = frozenset({AGENT_NOT_FOUND, RUN_NOT_FOUND, ARTIFACT_NOT_FOUND, API_KEY_NOT_FOUND})
 _BILLING_CODES = frozenset({USAGE_LIMIT_EXCEEDED, "plan_required"})
 # The first is said of an account, never of a throttle; the wide one counts where no throttle is meant.
@@ -54,6 +54,7 @@ def refusal(
     headers: Mapping[str, str],
     *,
     missing: str = UNKNOWN,
+    gone: str = UNKNOWN,
     changes: bool = False,
     now: datetime,
 ) -> ProviderError:
@@ -61,12 +62,12 @@ def refusal(
 
     Args:
         raw: its body, which may be anything.
-        missing: the code of a 404 that names none.
+        missing, gone: the code of a 404, and of a 410, that names none.
         changes: the call was to change something, so that a 5xx leaves open whether it did.
         now: against which a `Retry-After` that is a date is measured.
     """
     code, message = _read(raw)
-    code, hint = _named(status, code, message, missing)
+    code, hint = _named(status, code, message, missing, gone)
     billing = _is_billing(status, code, message)
     if billing and code in (UNKNOWN, RATE_LIMIT_EXCEEDED):
         code = USAGE_LIMIT_EXCEEDED
@@ -101,7 +102,7 @@ def is_conflict(error: ProviderError, code: str) -> bool:
 def is_gone(error: ProviderError) -> bool:
     """Whether the provider says that there is no such agent, or no such run of it. Not every 404 does: a key that was
     deleted is not found either, and says nothing of the agents."""
-    return error.status == 404 and error.code in (AGENT_NOT_FOUND, RUN_NOT_FOUND)
+    return error.status in (404, 410) and error.code in (AGENT_NOT_FOUND, RUN_NOT_FOUND)
 
 
 @contextmanager
@@ -155,7 +156,7 @@ def _shown(text: str) -> str:
     return line if len(line) <= _MESSAGE_LIMIT else line[: _MESSAGE_LIMIT - 1] + "…"
 
 
-def _named(status: int, code: str, message: str, missing: str) -> tuple[str, str]:
+def _named(status: int, code: str, message: str, missing: str, gone: str) -> tuple[str, str]:
     """The code that says what it is about, and a hint for the reader where the message itself misleads."""
     if status < 400:
         return UNKNOWN, " (a redirection; is the address of the API right?)"
@@ -165,6 +166,8 @@ def _named(status: int, code: str, message: str, missing: str) -> tuple[str, str
         return "invalid_model", ""
     if status == 404:
         return (code if code in _NOT_FOUND else missing), ""
+    if status == 410 and code == UNKNOWN:
+        return gone, ""
     return (_BY_STATUS.get(status, UNKNOWN) if code == UNKNOWN else code), ""
 
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.cursor.errors import ProviderError
-from shared.cursor.refusals import refusal
+from shared.cursor.refusals import is_gone, refusal
 from tests.unit.cursor.scripted import (
+    AGENT_ID,
     KEY,
     REQUEST,
     RUN_ID,
@@ -218,6 +219,15 @@ async def test_a_throttle_tells_how_long_to_wait_but_a_billing_refusal_does_not(
     assert throttled.retry_after == 12.0
     assert for_a_day.retry_after == 900.0
     assert used_up.retry_after is None
+
+
+@BOTH
+@pytest.mark.parametrize("status", [404, 410])
+async def test_an_agent_that_is_gone_is_known_by_the_status_alone(status: int, version: Version) -> None:
+    with pytest.raises(ProviderError) as caught:
+        await provider(version, Script(raw(b"<html>Gone</html>", status))).get(AGENT_ID, None)
+
+    assert is_gone(caught.value)
 
 
 @given(

@@ -13,6 +13,7 @@ from tests.unit.monitor.follower import Monitor, monitor
 from tests.unit.monitor.test_receipts import PRESENT
 
 NO_RUN = ProviderError("run_not_found", "no such run", status=404)
+GONE_FOR_GOOD = ProviderError("agent_not_found", "Gone", status=410)
 
 
 async def sightings(m: Monitor) -> int:
@@ -20,7 +21,7 @@ async def sightings(m: Monitor) -> int:
 
 
 @pytest.mark.parametrize("version", ["v0", "v1"])
-@pytest.mark.parametrize("error", [GONE, NO_RUN])
+@pytest.mark.parametrize("error", [GONE, NO_RUN, GONE_FOR_GOOD])
 async def test_polls_alone_find_out_that_an_agent_is_lost(version: ApiVersion, error: ProviderError) -> None:
     async with monitor(version, model="o3") as m:
         m.w.clock.advance(timedelta(minutes=10))
