@@ -25,13 +25,13 @@ async def give_up(world: World) -> Attempt:
 
     All of it is one commit: nobody else has an attempt under way in between, to launch it.
     """
-    memory, ids, orchestration_id = MemoryEventLog(), RandomIds(), str(uuid.uuid4())
+    memory, ids, orchestration_id, task_id = MemoryEventLog(), RandomIds(), str(uuid.uuid4()), str(uuid.uuid4())
     handler = CommandHandler(memory, SystemClock(), ids)
 
     async def do(command: AnyCommand) -> Attempt:
         decided = await handler.handle(_TEAM, orchestration_id, command, Cause(ids.new(), "sweep", "sweep"))
         assert decided.state is not None
-        return decided.state.tasks["a"].attempts[-1]
+        return decided.state.tasks[task_id].attempts[-1]
 
     attempt = await do(
         CreateOrchestration(
@@ -39,7 +39,7 @@ async def give_up(world: World) -> Attempt:
             team=_TEAM,
             created_by="sweep",
             spec=OrchestrationSpec(repository=_REPOSITORY),
-            tasks=(TaskSpec(task_id="a", title="Orphan", description="Change one line.", max_retries=0),),
+            tasks=(TaskSpec(task_id=task_id, title="Orphan", description="Change one line.", max_retries=0),),
             activate=True,
         )
     )
