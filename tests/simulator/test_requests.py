@@ -6,7 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.simulator.serving import REPOSITORY, json_of, refusal, simulator, v0_body, v1_body
+from deploy.local.simulator import SimulatorSettings, create_app
+from tests.simulator.serving import QUICK, REPOSITORY, json_of, refusal, simulator, v0_body, v1_body
 
 AGENT_ID = "bc-00000000-0000-4000-8000-000000000001"
 PNG = {"data": "aGk=", "mimeType": "image/png"}
@@ -40,6 +41,25 @@ async def test_any_key_is_good_when_none_is_set_but_no_key_is_not() -> None:
     async with simulator() as client:
         assert (await client.get("/v1/me", auth=("anything", ""))).status_code == 200
         assert (await client.get("/v1/me", auth=None)).status_code == 401
+
+
+async def test_a_client_that_hangs_up_in_the_middle_of_its_body_makes_no_agent_and_no_error() -> None:
+    app = create_app(SimulatorSettings(**QUICK))
+    coming: list[dict[str, Any]] = [
+        {"type": "http.request", "body": b'{"prompt"', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> dict[str, Any]:
+        return coming.pop(0)
+
+    async def send(_: object) -> None:
+        """To nobody."""
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/agents", "query_string": b""}
+    await app({**scope, "headers": [(b"authorization", b"Bearer key")]}, receive, send)
+    assert app.state.simulator.stats.view()["creates"] == 0
+    await app.state.simulator.aclose()
 
 
 @pytest.mark.parametrize(

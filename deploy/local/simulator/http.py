@@ -9,7 +9,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -122,7 +122,10 @@ async def read_json(request: Request) -> object:
     Raises:
         ApiError: `missing_body`, or `validation_error` if it is no JSON.
     """
-    raw = await request.body()
+    try:
+        raw = await request.body()
+    except ClientDisconnect:
+        raw = b""  # nobody hears the answer
     if not raw:
         raise ApiError("missing_body")
     try:
