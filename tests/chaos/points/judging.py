@@ -99,7 +99,7 @@ async def parked(world: World) -> list[str]:
     """
     refused, messages, found = set(), Counter[str](), []
     state = (await world.nc.jsm().stream_info(DEAD)).state
-    for sequence in range(state.first_seq, state.last_seq + 1):
+    for sequence in range(max(1, state.first_seq), state.last_seq + 1):  # from 0 while nothing was ever there
         letter = await world.nc.jsm().get_msg(DEAD, sequence)
         if letter.subject == _REFUSED and letter.data and letter.headers:
             refused.add(orjson.loads(letter.data)["orchestration_id"])
