@@ -1,6 +1,7 @@
 """Stops, deadlines and receipts that come while the create is under way."""
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -9,10 +10,15 @@ from shared.domain.commands import CancelOrchestration
 from shared.domain.events import AgentStatus, OrchestrationStatus, TaskStatus
 from shared.domain.state import Phase
 from tests.unit.dispatcher.scripted import LONG_THROTTLED, THROTTLED, UNANSWERED, UNAVAILABLE
-from tests.unit.dispatcher.world import SETTLE, make_task, observed, world
+from tests.unit.dispatcher.world import SETTLE, World, make_task, observed, world
 
 VERSIONS: list[ApiVersion] = ["v0", "v1"]
 both = pytest.mark.parametrize("version", VERSIONS)
+
+
+async def expire_in_a_minute(w: World) -> None:
+    w.clock.advance(timedelta(minutes=1))
+    await w.expire()
 
 
 @both
@@ -48,12 +54,7 @@ async def test_a_stop_asked_for_while_the_create_is_unknown_waits_for_the_agent_
         await w.create(make_task("a", timeout_minutes=1))
         w.provider.after_create = [UNANSWERED]
         w.provider.on_find = [UNAVAILABLE] * 10
-
-        async def expire() -> None:
-            w.clock.advance(timedelta(minutes=1))
-            await w.expire()
-
-        w.while_asleep = [expire]
+        w.while_asleep = [partial(expire_in_a_minute, w)]
         await w.launch()
         attempt = await w.attempt()
         assert attempt.phase is Phase.CREATED
@@ -68,12 +69,7 @@ async def test_a_stop_of_what_was_never_created_ends_the_attempt_after_the_settl
         await w.create(make_task("a", timeout_minutes=1, max_retries=0))
         w.provider.before_create = [UNANSWERED]
         lost = w.clock.now()
-
-        async def expire() -> None:
-            w.clock.advance(timedelta(minutes=1))
-            await w.expire()
-
-        w.while_asleep = [expire]
+        w.while_asleep = [partial(expire_in_a_minute, w)]
         await w.launch()
         task = await w.task()
         assert task.status is TaskStatus.FAILED
