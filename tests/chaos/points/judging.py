@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import orjson
 
 from shared.domain.state import Attempt, Orchestration
+from shared.jetstream.history import HistoryReader
 from shared.jetstream.topology import (
     COMMANDS,
     CONSUMERS,
@@ -27,6 +28,7 @@ _REFUSED = dead_subject(DELIVERIES, NOTIFIER_DELIVERIES.name)
 _WORK_QUEUES = (COMMANDS, QUEUE, WATCH, TIMERS, DELIVERIES)
 # The share of calls that may come at once: so far ahead of the clock the record of a limit may be at rest.
 _BURST_SECONDS = 3.0
+_READ_SECONDS = 30.0
 
 
 async def left_over(world: World) -> list[str]:
@@ -98,13 +100,11 @@ async def parked(world: World) -> list[str]:
     A notification that was announced twice, under the same id, may be refused twice.
     """
     refused, messages, found = set(), Counter[str](), []
-    state = (await world.nc.jsm().stream_info(DEAD)).state
-    for sequence in range(max(1, state.first_seq), state.last_seq + 1):  # from 0 while nothing was ever there
-        letter = await world.nc.jsm().get_msg(DEAD, sequence)
-        if letter.subject == _REFUSED and letter.data and letter.headers:
+    for letter in await HistoryReader(world.nc, DEAD).read("dead.>", after=0, budget=_READ_SECONDS):
+        if letter.subject == _REFUSED:
             refused.add(orjson.loads(letter.data)["orchestration_id"])
             messages[letter.headers["Dead-Sequence"]] += 1
-        elif (letter.subject or "").startswith("dead."):
+        else:
             found.append(f"{letter.subject} has {letter.headers}")
     found += [f"notification {sequence} was parked {times} times" for sequence, times in messages.items() if times > 1]
     told = {state.id for state in world.states.values() if (state.spec.webhook_url or "").endswith("/gone")}

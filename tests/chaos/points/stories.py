@@ -1,5 +1,6 @@
 """What orchestrations go through while their services are killed, and how each must end all the same."""
 
+import math
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,9 +8,9 @@ from typing import Any
 import httpx
 
 from shared.domain.state import Attempt, Orchestration, Phase
-from tests.chaos.points.orphans import come_up, give_up, is_stopped
 from tests.chaos.points.world import World
 from tests.support.eventually import eventually
+from tests.support.orphans import come_up, give_up, status_of
 
 _LONG = "[[sim:slow=600]]"
 # At work for longer than the dispatcher waits between two audits of its slots.
@@ -157,8 +158,13 @@ async def _deleted_agent(tale: Tale) -> None:
 
 
 async def _orphaned(tale: Tale) -> None:
-    agent_id = await come_up(tale.world, await give_up(tale.world))
-    await is_stopped(tale.world, agent_id)
+    world = tale.world
+    agent_id = await come_up(world.provider, world.version, await give_up(world.nc, world.version))
+
+    async def stopped() -> bool:
+        return await status_of(world.provider, agent_id) == "STOPPED"
+
+    await eventually(stopped, timeout=math.inf, interval=0.3)
 
 
 ORPHANED = Story("orphaned", _orphaned)

@@ -1,7 +1,6 @@
 """A sweep on real servers: planted orphans are stopped, by the clock and on request, and nobody else's agents ever."""
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,14 +13,14 @@ from deploy.local.nats import NatsServer
 from services.api.sweeps import Sweeps
 from services.monitor import sweep as sweep_module
 from shared.cursor.provider import ApiVersion
-from shared.domain.commands import AnyCommand, CreateOrchestration, RejectAttempt, StartAttempt
-from shared.domain.events import Failure, OrchestrationSpec
+from shared.domain.state import Attempt
 from shared.postgres.migrate import migrate
 from tests.integration.api.holders import holding, make_key
 from tests.integration.api.system import KEY, NOBODY, Running, running_api
-from tests.integration.dispatcher.system import REPOSITORY, System, system, task
+from tests.integration.dispatcher.system import System, system
 from tests.simulator.serving import FOREVER
 from tests.support.eventually import eventually
+from tests.support.orphans import come_up, give_up, status_of
 
 both = pytest.mark.parametrize("version", ["v0", "v1"])
 SWEEP = "/api/cloud-agents/sweep"
@@ -40,44 +39,14 @@ class Swept:
     s: System
     api: Running
 
-    async def give_up(self, team: str = "default") -> tuple[str, str]:
-        """The id of an agent, and the branch, that an attempt asked for and was given up without a trace."""
-        orchestration, attempt_id = str(uuid.uuid4()), ""
+    async def give_up(self, team: str = "default") -> Attempt:
+        return await give_up(self.s.nc, self.s.version, team)
 
-        async def do(command: AnyCommand) -> None:
-            nonlocal attempt_id
-            state = (await self.api.dispatcher.decide(orchestration, command, team)).state
-            assert state is not None
-            attempt_id = state.tasks["a"].attempts[-1].attempt_id
-
-        spec = OrchestrationSpec(repository=REPOSITORY)
-        tasks = (task("a", max_retries=0),)
-        await do(
-            CreateOrchestration(
-                orchestration_id=orchestration, team=team, created_by="ann", spec=spec, tasks=tasks, activate=True
-            )
-        )
-        agent_id, branch = f"bc-{uuid.uuid4()}", f"cursor/{attempt_id}"
-        version = self.s.version
-        await do(StartAttempt(attempt_id=attempt_id, agent_id=agent_id, api_version=version, branch_name=branch))
-        await do(RejectAttempt(attempt_id=attempt_id, failure=Failure(code="NETWORK_ERROR", message="no trace")))
-        return agent_id, branch
-
-    async def plant(self, agent_id: str | None = None, branch: str | None = None) -> str:
-        """An agent at work that is made now; gives its id."""
-        body: dict[str, Any] = {"prompt": {"text": FOREVER}}
-        if self.s.version == "v1":
-            body |= {"repos": [{"url": REPOSITORY}], **({"agentId": agent_id} if agent_id else {})}
-        else:
-            body |= {"source": {"repository": REPOSITORY}, **({"target": {"branchName": branch}} if branch else {})}
-        answer = await self.s.provider.post(f"/{self.s.version}/agents", json=body)
-        assert answer.status_code == 201, answer.text
-        made = answer.json()
-        return str(made["agent"]["id"] if self.s.version == "v1" else made["id"])
+    async def plant(self, attempt: Attempt | None = None) -> str:
+        return await come_up(self.s.provider, self.s.version, attempt)
 
     async def status(self, agent_id: str) -> str:
-        """As v0 shows it, which shows the agents of both."""
-        return str((await self.s.provider.get(f"/v0/agents/{agent_id}")).json()["status"])
+        return await status_of(self.s.provider, agent_id)
 
     async def sweep(self, *, key: str = KEY, **body: Any) -> dict[str, Any]:
         """The report."""
@@ -114,7 +83,7 @@ async def test_an_orphan_among_the_agents_of_others_is_shown_then_stopped_and_th
     nats: NatsServer, database_url: str, version: ApiVersion
 ) -> None:
     async with swept(nats, database_url, version) as w:
-        orphan = await w.plant(*await w.give_up())
+        orphan = await w.plant(await w.give_up())
         others = [await w.plant() for _ in range(105)]
         await w.shown(1)
 
@@ -136,7 +105,7 @@ async def test_a_run_that_a_person_starts_on_what_was_stopped_is_left_alone(
     nats: NatsServer, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with swept(nats, database_url) as w:
-        orphan = await w.plant(*await w.give_up())
+        orphan = await w.plant(await w.give_up())
         await w.shown(1)
         assert [found["action"] for found in (await w.sweep())["orphans"]] == ["stopped"]
         # So late that no request of ours could have been meant.
@@ -152,7 +121,7 @@ async def test_orphans_are_stopped_by_the_clock_whoever_of_two_monitors_looks_fi
     nats: NatsServer, database_url: str
 ) -> None:
     async with swept(nats, database_url, monitors=2, sweep_seconds=0.5) as w:
-        orphan, other = await w.plant(*await w.give_up()), await w.plant()
+        orphan, other = await w.plant(await w.give_up()), await w.plant()
 
         async def stopped() -> None:
             assert await w.status(orphan) == "STOPPED"
@@ -165,7 +134,7 @@ async def test_an_administrator_sees_and_stops_the_agents_of_their_own_team_only
     nats: NatsServer, database_url: str
 ) -> None:
     async with swept(nats, database_url) as w:
-        orphan = await w.plant(*await w.give_up("red"))
+        orphan = await w.plant(await w.give_up("red"))
         await w.shown(1)
         for permissions in (["agents:write", "queue:write"], ["orchestrations:read", "orchestrations:write"]):
             async with holding(w.api, (await make_key(w.api, "red", permissions))["key"]) as client:
