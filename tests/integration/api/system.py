@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
 
 from services.api.app import make_app, open_parts
 from services.api.parts import Parts
@@ -49,17 +50,34 @@ class Dispatcher:
     async def decide(self, orchestration_id: str, command: AnyCommand, team: str = "default") -> Decided:
         return await self.handler.handle(team, orchestration_id, command, Cause(RandomIds().new(), "test", "test"))
 
-    async def run(self) -> None:
+    @asynccontextmanager
+    async def deciding(self) -> AsyncIterator[None]:
+        """Commands are decided inside; what comes afterwards waits for the next who decides."""
+        task = asyncio.create_task(self._run(), name="stand-in dispatcher")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _run(self) -> None:
         subscription = await self._nc.jetstream().pull_subscribe_bind(DISPATCHER_COMMANDS.name, COMMANDS)
-        while True:
-            try:
-                for message in await subscription.fetch(1, timeout=2):
-                    asked = CommandMessage.decode(message.data)
-                    reply = await self._reply(asked)
-                    await self._nc.publish(asked.reply_to or "", reply.encode())
-                    await message.ack()
-            except (NatsError, TimeoutError):
-                await asyncio.sleep(0.05)
+        try:
+            while True:
+                await self._decide_next(subscription)
+        finally:
+            # Or the broker would give the next command to a request that nobody waits for any more.
+            await subscription.unsubscribe()
+
+    async def _decide_next(self, subscription: JetStreamContext.PullSubscription) -> None:
+        try:
+            for message in await subscription.fetch(1, timeout=2):
+                asked = CommandMessage.decode(message.data)
+                reply = await self._reply(asked)
+                await self._nc.publish(asked.reply_to or "", reply.encode())
+                await message.ack()
+        except (NatsError, TimeoutError):
+            await asyncio.sleep(0.05)
 
     async def _reply(self, asked: CommandMessage) -> Reply:
         cause = Cause(asked.command_id, asked.correlation_id, asked.actor)
@@ -134,15 +152,9 @@ async def running_api(
         runtime.readiness.started = True
         dispatcher = Dispatcher(nc)
         if dispatching:
-            task = asyncio.create_task(dispatcher.run(), name="stand-in dispatcher")
-            stack.push_async_callback(_ended, task)
-            stack.callback(task.cancel)
+            await stack.enter_async_context(dispatcher.deciding())
         url = f"http://127.0.0.1:{port}"
         client = httpx.AsyncClient(base_url=url, headers={"X-API-Key": KEY}, timeout=60, trust_env=False)
         http = await stack.enter_async_context(client)
         yield Running(url, http, parts, runtime, dispatcher)
         assert not runtime.stop.is_set(), "the api gave up"
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    await asyncio.gather(task, return_exceptions=True)

@@ -32,10 +32,8 @@ def every_command(case: Case) -> list[tuple[str, str, Any, str]]:
 
 async def test_without_a_decision_in_time_the_answer_says_where_to_look(nats_url: str, database_url: str) -> None:
     async with running_api(nats_url, database_url, dispatching=False, reply_seconds=0.1) as api:
-        deciding = asyncio.create_task(api.dispatcher.run())
-        case = await _created(api)
-        deciding.cancel()
-        await asyncio.gather(deciding, return_exceptions=True)
+        async with api.dispatcher.deciding():
+            case = await _created(api)
         asked = every_command(case)
         for method, path, body, address in asked:
             response = await case.ask(method, path, json=body)
@@ -44,29 +42,30 @@ async def test_without_a_decision_in_time_the_answer_says_where_to_look(nats_url
             assert response.headers["Location"].endswith(response.json()["id"])
             assert response.json()["message"] == "Accepted; not decided yet"
             assert response.json()["status"] in (None, "PENDING")
-        deciding = asyncio.create_task(api.dispatcher.run())
-        await eventually(lambda: _is_gone(case), timeout=30)
-        deciding.cancel()
-        await asyncio.gather(deciding, return_exceptions=True)
+        async with api.dispatcher.deciding():
+            await eventually(lambda: _is_gone(case), timeout=30)
 
 
 async def test_what_is_still_to_come_is_learned_by_asking_again_under_the_key_and_done_once(
     nats_url: str, database_url: str
 ) -> None:
     async with (
-        running_api(nats_url, database_url) as decided,
+        running_api(nats_url, database_url, dispatching=False) as patient,
         running_api(
-            nats_url, database_url, prepared=True, run_projector=False, dispatching=False, reply_seconds=1e-6
+            nats_url, database_url, prepared=True, run_projector=False, dispatching=False, reply_seconds=0.1
         ) as impatient,
     ):
-        case = await with_task(decided, TaskStatus.FAILED)
+        dispatcher = patient.dispatcher
+        async with dispatcher.deciding():
+            case = await with_task(patient, TaskStatus.FAILED)
         hasty = Case(impatient, case.id, case.one, case.two)
         for number, (path, body) in enumerate((("/tasks", TWO), (f"/api/tasks/{case.one}/retry", None))):
             headers = {"Idempotency-Key": f"key-{number}"}
             first = await hasty.ask("POST", path, json=body, headers=headers)
             again = await hasty.ask("POST", path, json=body, headers=headers)
             assert (first.status_code, again.status_code) == (202, 202)
-            answer = await case.ask("POST", path, json=body, headers=headers)
+            async with dispatcher.deciding():
+                answer = await case.ask("POST", path, json=body, headers=headers)
             assert answer.status_code in (200, 201), answer.text
             assert first.json()["id"] == again.json()["id"] == answer.json()["id"]
             # The key holds the answer from now on, whoever is asked.

@@ -251,14 +251,12 @@ async def test_without_a_decision_in_time_the_answer_says_where_to_look(nats_url
         assert response.status_code == 202
         pending = response.json()
         assert (pending["status"], response.headers["Location"]) == (None, f"/api/orchestrations/{pending['id']}")
-        deciding = asyncio.create_task(api.dispatcher.run())
 
         async def decided() -> bool:
             return (await api.http.get(response.headers["Location"])).status_code == 200
 
-        await eventually(decided)
-        deciding.cancel()
-        await asyncio.gather(deciding, return_exceptions=True)
+        async with api.dispatcher.deciding():
+            await eventually(decided)
         late = await api.http.post(f"{response.headers['Location']}/activate")
         assert (late.status_code, late.json()["status"]) == (202, "PENDING")
 
