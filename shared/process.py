@@ -5,8 +5,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -44,14 +44,23 @@ class Runtime:
         self._failures.append(error)
         self.stop.set()
 
-    def supervise(self, task: asyncio.Task[None]) -> None:
-        """A task without which the service is of no use: its end, other than by cancellation, is the service's."""
-        task.add_done_callback(self._ended)
+    @contextmanager
+    def supervising(self, *tasks: asyncio.Task[None]) -> Iterator[None]:
+        """Inside, the service is of no use without any of these tasks: the end of one, however it came, is its own."""
+        for task in tasks:
+            task.add_done_callback(self._ended)
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.remove_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled() or self.stop.is_set():
+        if self.stop.is_set():
             return
-        self.fail(task.exception() or RuntimeError(f"{task.get_name()} ended"))
+        # Cancelled by whom? The broker's client cancels what waits for a connection that it gives up.
+        error = None if task.cancelled() else task.exception()
+        self.fail(error or RuntimeError(f"{task.get_name()} ended"))
 
     @property
     def failed(self) -> bool:

@@ -39,7 +39,7 @@ async def open_access(settings: ApiSettings, runtime: Runtime, clock: Clock) -> 
         pool = await stack.enter_async_context(make_pool(dsn, name="api-access", max_size=_CONNECTIONS))
         table = KeyTable(pool)
         last_use = LastUse(table.note_used, clock)
-        runtime.supervise(await stack.enter_async_context(last_use.written()))
+        stack.enter_context(runtime.supervising(await stack.enter_async_context(last_use.written())))
         keyring = Keyring(table, clock, on_use=last_use.note)
         stack.push_async_callback(keyring.aclose)
         revocations = Revocations(runtime.nc, keyring)

@@ -108,13 +108,13 @@ async def open_parts(settings: ApiSettings, runtime: Runtime) -> AsyncIterator[P
     async with AsyncExitStack() as stack:
         provider = await stack.enter_async_context(open_provider(settings, runtime.nc, clock))
         pool = await stack.enter_async_context(make_pool(dsn, name="api", max_size=settings.pool_size))
-        runtime.supervise(await stack.enter_async_context(watching(watcher)))
+        stack.enter_context(runtime.supervising(await stack.enter_async_context(watching(watcher))))
         if settings.run_projector:
             source, probe = JetStreamSource(runtime.nc), JetStreamProbe(runtime.nc)
             projector = Projector(dsn, source, probe, on_advance=watcher.advance)
-            runtime.supervise(await stack.enter_async_context(running(projector)))
+            stack.enter_context(runtime.supervising(await stack.enter_async_context(running(projector))))
             runtime.readiness.checks["projection"] = projector.check
-        runtime.supervise(await stack.enter_async_context(following(hub)))
+        stack.enter_context(runtime.supervising(await stack.enter_async_context(following(hub))))
         await stack.enter_async_context(progress_heard(runtime.nc, hub))
         await stack.enter_async_context(commands.listening())
         models = ModelList(provider.models, patience=settings.models_seconds)

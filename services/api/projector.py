@@ -217,8 +217,8 @@ async def build(settings: ProjectorSettings, runtime: Runtime) -> AsyncIterator[
     projector = Projector(dsn, JetStreamSource(runtime.nc), JetStreamProbe(runtime.nc))
     runtime.readiness.checks["projection"] = projector.check
     async with running(projector) as task:
-        runtime.supervise(task)
-        yield
+        with runtime.supervising(task):
+            yield
 
 
 def main() -> None:

@@ -120,10 +120,9 @@ async def build(settings: DispatcherSettings, runtime: Runtime) -> AsyncIterator
             asyncio.create_task(audit.run(settings.slot_audit_seconds), name="slot-audit"),
             asyncio.create_task(watch_consumers(nc, _CONSUMERS, observer=metrics), name="watch-consumers"),
         ]
-        for task in tasks:
-            runtime.supervise(task)
         try:
-            yield
+            with runtime.supervising(*tasks):
+                yield
         finally:
             await end(*tasks)
             await broker.stop()

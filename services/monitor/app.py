@@ -73,11 +73,10 @@ async def build(settings: MonitorSettings, runtime: Runtime) -> AsyncIterator[No
             asyncio.create_task(crowd.keep_counting(), name="count-watched"),
             asyncio.create_task(telling.run(), name="progress"),
         ]
-        for loop in loops:
-            runtime.supervise(loop)
         try:
-            async with _sweeping(settings, runtime, observer):
-                yield
+            with runtime.supervising(*loops):
+                async with _sweeping(settings, runtime, observer):
+                    yield
         finally:
             await end(*loops)
             await broker.stop()
@@ -98,10 +97,10 @@ async def _sweeping(settings: MonitorSettings, runtime: Runtime, observer: Obser
         sweeper = _sweeper(settings, observer, PostgresOwnership(pool), Following(JetStreamPublisher(nc)))
         turns = Turns(JetStreamKeyValue(nc, CONTROLS), observer.clock, timedelta(seconds=settings.sweep_seconds))
         sweeping = asyncio.create_task(sweeper.run(turns), name="sweep")
-        runtime.supervise(sweeping)
         try:
-            async with AskedSweeps(nc, sweeper).answering():
-                yield
+            with runtime.supervising(sweeping):
+                async with AskedSweeps(nc, sweeper).answering():
+                    yield
         finally:
             await end(sweeping)
 

@@ -71,9 +71,9 @@ async def _consuming(
     watching = asyncio.create_task(
         watch_consumers(runtime.nc, (NOTIFIER_EVENTS, NOTIFIER_DELIVERIES), observer=metrics), name="watch-consumers"
     )
-    runtime.supervise(watching)
     try:
-        yield
+        with runtime.supervising(watching):
+            yield
     finally:
         await end(watching)
         await broker.stop()
