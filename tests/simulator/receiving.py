@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import httpx
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.simulator.serving import SECRET, serving
+from tests.simulator.serving import SECRET, serving, stats
 from tests.support.eventually import eventually
 
 
@@ -32,6 +33,15 @@ class Receiver:
         """What has been received, once it is so many."""
         await eventually(lambda: len(self.received) >= number)
         return self.received
+
+
+async def counted(client: httpx.AsyncClient, **counts: int) -> None:
+    """Wait until the simulator counts so many webhooks: it hears of an answer later than the receiver gives it."""
+
+    async def seen() -> None:
+        assert (await stats(client))["webhooks"] == counts
+
+    await eventually(seen)
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """Serves applications on free ports, and the requests that most tests begin with."""
 
+import asyncio
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -76,7 +77,7 @@ async def simulator(**settings: Any) -> AsyncIterator[httpx.AsyncClient]:
 
 def client_of(url: str, key: str = "key") -> httpx.AsyncClient:
     """A client with a key. Without TLS, whose authorities would take longer to load than most tests take."""
-    return httpx.AsyncClient(base_url=url, auth=(key, ""), verify=False, trust_env=False)
+    return httpx.AsyncClient(base_url=url, auth=(key, ""), verify=False, trust_env=False, timeout=30)
 
 
 @asynccontextmanager
@@ -140,6 +141,20 @@ async def _when(client: httpx.AsyncClient, path: str, status: str) -> dict[str, 
         return found
 
     return await eventually(reached)
+
+
+async def hang_up_once(
+    seen: Callable[[], Awaitable[object]], call: Coroutine[Any, Any, httpx.Response], patience: float = 0.05
+) -> None:
+    """Hang up on a call that goes unanswered, once what it brings about is seen: not before it has arrived at all."""
+    calling = asyncio.create_task(call)
+    try:
+        await eventually(seen)
+        answered, _ = await asyncio.wait([calling], timeout=patience)
+        assert not answered
+    finally:
+        calling.cancel()
+        await asyncio.wait([calling])
 
 
 async def stats(client: httpx.AsyncClient) -> dict[str, Any]:

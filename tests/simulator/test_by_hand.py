@@ -38,7 +38,7 @@ async def test_an_agent_that_is_creating_for_ever_is_set_to_work() -> None:
 
 
 async def test_an_agent_shows_a_word_that_nobody_knows() -> None:
-    async with in_process() as client:
+    async with in_process(HandClock()) as client:
         created = await create_v1(client, FOREVER, agentId=AGENT)
         json_of(await client.post(f"/_sim/agents/{AGENT}", json={"status": "PONDERING"}))
         assert json_of(await client.get(run_path(created)))["status"] == "PONDERING"

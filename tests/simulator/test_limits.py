@@ -9,7 +9,7 @@ import pytest
 
 from deploy.local.simulator.limits import LimitValues
 from tests.simulator.hand_clock import HandClock
-from tests.simulator.serving import create_v0, create_v1, in_process, json_of, refusal, v0_body, v1_body
+from tests.simulator.serving import FOREVER, create_v0, create_v1, in_process, json_of, refusal, v0_body, v1_body
 
 LIMITED: list[tuple[str, list[tuple[str, str]]]] = [
     ("create_per_minute", [("POST", "/v0/agents"), ("POST", "/v1/agents")]),
@@ -54,7 +54,7 @@ async def test_the_list_of_repositories_is_limited_to_one_a_minute_and_thirty_an
 
 async def test_further_prompts_share_the_limit_of_creates_and_other_calls_have_none() -> None:
     async with in_process(create_per_minute=2) as client:
-        created = await create_v0(client, "[[sim:slow=0]]")
+        created = await create_v0(client, FOREVER)
         more = {"prompt": {"text": "More"}}
         path = f"/v0/agents/{created['id']}"
         json_of(await client.post(f"{path}/followup", json=more))

@@ -6,10 +6,12 @@ import httpx
 import pytest
 
 from deploy.local.simulator.errors import CODES
+from tests.simulator.hand_clock import HandClock
 from tests.simulator.serving import (
     agent_when,
     create_v0,
     create_v1,
+    in_process,
     json_of,
     refusal,
     run_ended,
@@ -57,9 +59,11 @@ async def test_the_first_marker_of_each_kind_counts() -> None:
 
 
 async def test_slow_sets_the_run_time() -> None:
-    async with simulator(duration_seconds=600) as client:
-        run = await run_when(client, await create_v1(client, "Wait [[sim:slow=0.2]]"), "FINISHED")
-        assert 200 <= run["durationMs"] < 600
+    clock = HandClock()
+    async with in_process(clock, duration_seconds=600) as client:
+        created = await create_v1(client, "Wait [[sim:slow=0.2]]")
+        await clock.move(600)
+        assert (await run_when(client, created, "FINISHED"))["durationMs"] == 200
 
 
 async def test_expire_ends_in_expired() -> None:
@@ -132,22 +136,27 @@ async def test_what_an_agent_says_and_names_is_free_of_markers() -> None:
 
 async def test_a_follow_up_without_markers_goes_on_where_a_stopped_run_was() -> None:
     """It ends as that run would have, after the time that was left."""
-    async with simulator() as client:
+    clock = HandClock()
+    async with in_process(clock) as client:
         created = await create_v1(client, "Break [[sim:slow=0.6]] [[sim:fail]]")
-        await run_when(client, created, "RUNNING")
+        await clock.move(0.2)
         await client.post(f"/v0/agents/{created['agent']['id']}/stop")
         stopped = await run_when(client, created, "CANCELLED")
         second = await _follow_up(client, created, "Go on")
+        await clock.move(600)
         ended = await run_when(client, second, "ERROR")
-        assert 0.5 < (stopped["durationMs"] + ended["durationMs"]) / 1000 < 1.1
+        assert (stopped["durationMs"], ended["durationMs"]) == (200, 400)
 
 
 async def test_a_follow_up_without_markers_after_an_end_is_an_ordinary_run() -> None:
-    async with simulator() as client:
+    clock = HandClock()
+    async with in_process(clock, duration_seconds=0.1) as client:
         created = await create_v1(client, "Break [[sim:fail]] [[sim:slow=0.2]]")
+        await clock.move(600)
         await run_when(client, created, "ERROR")
         second = await _follow_up(client, created, "Try again")
-        assert (await run_when(client, second, "FINISHED"))["durationMs"] < 200
+        await clock.move(600)
+        assert (await run_when(client, second, "FINISHED"))["durationMs"] == 100
 
 
 async def test_the_markers_of_a_follow_up_govern_its_run() -> None:

@@ -73,7 +73,7 @@ async def test_status_and_heartbeat_have_no_id() -> None:
         created = await create_v1(client, FOREVER)
         seen = set()
         stream = aconnect_sse(client, "GET", f"{run_path(created)}/stream")
-        async with asyncio.timeout(3), stream as source:
+        async with asyncio.timeout(30), stream as source:
             raw = ""
             async for chunk in source.response.aiter_text():
                 raw += chunk

@@ -1,9 +1,21 @@
 """The older version: one state per agent."""
 
-import httpx
-import pytest
+from functools import partial
 
-from tests.simulator.serving import FOREVER, REPOSITORY, agent_when, create_v0, json_of, refusal, simulator
+import httpx
+
+from tests.simulator.hand_clock import HandClock
+from tests.simulator.serving import (
+    FOREVER,
+    REPOSITORY,
+    agent_when,
+    create_v0,
+    hang_up_once,
+    in_process,
+    json_of,
+    refusal,
+    simulator,
+)
 
 
 async def test_an_agent_runs_from_creating_to_finished_with_branch_pull_request_and_summary() -> None:
@@ -22,10 +34,13 @@ async def test_an_agent_runs_from_creating_to_finished_with_branch_pull_request_
 
 
 async def test_an_agent_is_seen_running_between_creating_and_the_end() -> None:
-    async with simulator() as client:
-        created = await create_v0(client, "Long [[sim:slow=3]]")
-        running = await agent_when(client, created["id"], "RUNNING")
-        assert "summary" not in running
+    clock = HandClock()
+    async with in_process(clock) as client:
+        agent_id = (await create_v0(client, "Long [[sim:slow=3]]"))["id"]
+        await clock.move(1)
+        assert "summary" not in await agent_when(client, agent_id, "RUNNING")
+        await clock.move(2)
+        await agent_when(client, agent_id, "FINISHED")
 
 
 async def test_the_callers_branch_name_is_there_from_the_start_and_stays() -> None:
@@ -63,13 +78,17 @@ async def test_a_follow_up_starts_a_finished_and_a_stopped_agent_again() -> None
 
 
 async def test_after_a_follow_up_the_end_before_is_shown_for_a_moment_and_no_webhook_repeats_it() -> None:
-    async with simulator(follow_up_lag_seconds=1) as client:
+    clock = HandClock()
+    async with in_process(clock, follow_up_lag_seconds=1) as client:
         agent_id = (await create_v0(client))["id"]
+        await clock.move(10)
         finished = await agent_when(client, agent_id, "FINISHED")
         await _follow_up(client, agent_id, FOREVER)
+        await clock.move(0.9)
         assert json_of(await client.get(f"/v0/agents/{agent_id}")) == finished
         [listed] = json_of(await client.get("/v0/agents"))["agents"]
         assert listed["status"] == "FINISHED"
+        await clock.move(0.1)
         assert "summary" not in await agent_when(client, agent_id, "RUNNING")
 
 
@@ -77,8 +96,8 @@ async def test_a_follow_up_takes_effect_although_the_caller_hangs_up() -> None:
     async with simulator(follow_up_seconds=30) as client:
         agent_id = (await create_v0(client))["id"]
         await agent_when(client, agent_id, "FINISHED")
-        with pytest.raises(httpx.ReadTimeout):
-            await client.post(f"/v0/agents/{agent_id}/followup", json={"prompt": {"text": FOREVER}}, timeout=0.2)
+        call = client.post(f"/v0/agents/{agent_id}/followup", json={"prompt": {"text": FOREVER}})
+        await hang_up_once(partial(agent_when, client, agent_id, "CREATING"), call)
         await agent_when(client, agent_id, "RUNNING")
 
 

@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
-import pytest
 
 from tests.simulator.hand_clock import HandClock
 from tests.simulator.serving import (
@@ -13,6 +12,7 @@ from tests.simulator.serving import (
     REPOSITORY,
     agent_when,
     create_v1,
+    hang_up_once,
     in_process,
     json_of,
     refusal,
@@ -52,8 +52,11 @@ async def test_the_same_agent_id_again_is_a_conflict_even_while_the_first_create
 
 async def test_a_create_takes_effect_although_the_caller_hangs_up() -> None:
     async with simulator(create_seconds=30) as client:
-        with pytest.raises(httpx.ReadTimeout):
-            await client.post("/v1/agents", json=v1_body(agentId=AGENT_ID), timeout=0.2)
+
+        async def made() -> bool:
+            return (await client.get(f"/v1/agents/{AGENT_ID}")).is_success
+
+        await hang_up_once(made, client.post("/v1/agents", json=v1_body(agentId=AGENT_ID)))
         assert json_of(await client.get(f"/v1/agents/{AGENT_ID}"))["status"] == "ACTIVE"
 
 
@@ -141,11 +144,14 @@ async def test_runs_are_listed_in_pages() -> None:
 
 
 async def test_a_cancel_takes_effect_later_and_only_on_a_live_run() -> None:
-    async with simulator(cancel_seconds=0.2) as client:
+    clock = HandClock()
+    async with in_process(clock, cancel_seconds=2) as client:
         created = await create_v1(client, FOREVER)
         answer = json_of(await client.post(f"{run_path(created)}/cancel"))
         assert answer == {"id": created["run"]["id"]}
-        assert json_of(await client.get(run_path(created)))["status"] in ("CREATING", "RUNNING")
+        await clock.move(1.9)
+        assert json_of(await client.get(run_path(created)))["status"] == "RUNNING"
+        await clock.move(0.1)
         cancelled = await run_when(client, created, "CANCELLED")
         assert {"git", "result"}.isdisjoint(cancelled)
         refusal(await client.post(f"{run_path(created)}/cancel"), 409, "run_not_cancellable")
@@ -153,12 +159,15 @@ async def test_a_cancel_takes_effect_later_and_only_on_a_live_run() -> None:
 
 
 async def test_a_run_that_ends_before_its_cancel_takes_effect_stays_finished() -> None:
-    async with simulator(cancel_seconds=0.15, duration_seconds=0.01) as client:
-        created = await create_v1(client, "[[sim:slow=0.05]]")
-        await client.post(f"{run_path(created)}/cancel")
+    clock = HandClock()
+    async with in_process(clock, cancel_seconds=2) as client:
+        created = await create_v1(client, "[[sim:slow=1]]")
+        json_of(await client.post(f"{run_path(created)}/cancel"))
+        await clock.move(1)
         await run_when(client, created, "FINISHED")
         second = json_of(await _run(client, created["agent"]["id"], FOREVER), 201)
-        # Its boot takes a second: longer than the cancel of the first one, which must not hit it.
+        # The cancel of the first one, which must not hit it, comes before the end of its boot.
+        await clock.move(2)
         await run_when(client, second, "RUNNING")
         assert json_of(await client.get(run_path(created)))["status"] == "FINISHED"
 
@@ -198,14 +207,17 @@ async def test_unknown_agents_and_runs_are_not_found() -> None:
 
 
 async def test_usage_is_zero_while_running_and_counted_with_its_cost_afterwards() -> None:
-    async with simulator(duration_seconds=0.3) as client:
+    clock = HandClock()
+    async with in_process(clock, duration_seconds=10) as client:
         created = await create_v1(client)
         path = f"/v1/agents/{created['agent']['id']}/usage"
+        await clock.move(9)
         before = json_of(await client.get(path))
         assert set(before["totalUsage"].values()) == {0}
         assert before["cost"] == {"rawCostCents": 0, "chargedCents": 0}
         assert "usageUuid" not in before["runs"][0]
 
+        await clock.move(1)
         await run_when(client, created, "FINISHED")
         after = json_of(await client.get(path))
         tokens = dict(after["totalUsage"])

@@ -15,7 +15,7 @@ from deploy.local.simulator.agents import Webhook
 from deploy.local.simulator.stats import Stats
 from deploy.local.simulator.webhooks import WebhookSender
 from tests.simulator.hand_clock import Args, HandClock
-from tests.simulator.receiving import Receiver, receiving
+from tests.simulator.receiving import Receiver, counted, receiving
 from tests.simulator.serving import FOREVER, REPOSITORY, SECRET, agent_when, create_v0, simulator, stats
 from tests.support.eventually import eventually
 
@@ -80,14 +80,14 @@ async def test_a_delivery_is_repeated_unchanged_until_it_is_taken(receiver: Rece
         received = await receiver.until(4)
         assert len({headers["x-webhook-id"] for headers, _ in received}) == 1
         assert len({raw for _, raw in received}) == 1
-        await _counted(client, sent=1, attempts=4, delivered=1, failed=0)
+        await counted(client, sent=1, attempts=4, delivered=1, failed=0)
 
 
 async def test_a_delivery_is_given_up_after_six_tries(receiver: Receiver) -> None:
     receiver.answers = [503] * 10
     async with simulator(webhook_backoff_seconds=0.001) as client:
         await create_v0(client, webhook=receiver.target())
-        await _counted(client, sent=1, attempts=6, delivered=0, failed=1)
+        await counted(client, sent=1, attempts=6, delivered=0, failed=1)
         assert len(receiver.received) == 6
 
 
@@ -104,7 +104,7 @@ async def test_the_wait_before_each_further_try_is_twice_the_one_before() -> Non
 async def test_a_receiver_that_cannot_be_reached_counts_as_a_failed_try() -> None:
     async with simulator(webhook_backoff_seconds=0.001) as client:
         await create_v0(client, webhook={"url": "http://127.0.0.1:1/hook", "secret": SECRET})
-        await _counted(client, sent=1, attempts=6, delivered=0, failed=1)
+        await counted(client, sent=1, attempts=6, delivered=0, failed=1)
 
 
 async def test_without_a_secret_there_is_no_signature(receiver: Receiver) -> None:
@@ -125,7 +125,7 @@ async def test_each_end_of_a_followed_up_agent_is_told_under_an_id_of_its_own(re
 async def test_many_ends_at_once_are_all_told(receiver: Receiver) -> None:
     async with _agents_that_end_together(receiver, 100) as client:
         await receiver.until(100)
-        await _counted(client, sent=100, attempts=100, delivered=100, failed=0)
+        await counted(client, sent=100, attempts=100, delivered=100, failed=0)
         assert len({json.loads(raw)["id"] for _, raw in receiver.received}) == 100
 
 
@@ -148,12 +148,3 @@ async def _agents_that_end_together(receiver: Receiver, number: int) -> AsyncIte
         for index in range(number):
             await create_v0(client, f"Task {index}", webhook=receiver.target())
         yield client
-
-
-async def _counted(client: httpx.AsyncClient, **counts: int) -> None:
-    async def seen() -> bool:
-        found = (await stats(client))["webhooks"]
-        assert found == counts
-        return True
-
-    assert await eventually(seen)
