@@ -49,7 +49,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._has_begun = False
         super().data_received(data)
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self.transport.get_protocol() is not self:  # it is a WebSocket's by now
             return
         if self._in_head and not self._has_begun:
             self._came += len(data)

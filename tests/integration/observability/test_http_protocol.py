@@ -3,14 +3,16 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+from websockets.asyncio.client import connect
 
 from shared.observability.health import http_server
 from shared.observability.http_protocol import HEAD_BYTES, BoundedProtocol
@@ -20,10 +22,21 @@ async def _echo(request: Request) -> PlainTextResponse:
     return PlainTextResponse(str(len(await request.body())))
 
 
+async def _echo_words(websocket: WebSocket) -> None:
+    await websocket.accept()
+    async for word in websocket.iter_text():
+        await websocket.send_text(word)
+
+
+def serving() -> AbstractAsyncContextManager[int]:
+    """A server inside, on the port that is given."""
+    routes = [Route("/", _echo, methods=["GET", "POST"]), WebSocketRoute("/words", _echo_words)]
+    return http_server(Starlette(routes=routes), "127.0.0.1", 0, stop_seconds=1)
+
+
 @asynccontextmanager
 async def connection() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    app = Starlette(routes=[Route("/", _echo, methods=["GET", "POST"])])
-    async with http_server(app, "127.0.0.1", 0, stop_seconds=1) as port:
+    async with serving() as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             async with asyncio.timeout(30):
@@ -109,3 +122,11 @@ async def test_a_body_may_take_longer_than_a_head(monkeypatch: pytest.MonkeyPatc
         await asyncio.sleep(1.0)  # the one thing to be shown: that nothing happens in this time
         writer.write(b"b")
         assert await answer(reader) == b"2"
+
+
+async def test_a_websocket_lives_longer_than_a_head_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BoundedProtocol, "head_seconds", 0.5)
+    async with serving() as port, connect(f"ws://127.0.0.1:{port}/words", proxy=None) as websocket:
+        await asyncio.sleep(1.0)  # as above
+        await websocket.send("still here")
+        assert await websocket.recv() == "still here"
