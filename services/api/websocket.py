@@ -54,7 +54,10 @@ async def _sent(sending: Awaitable[None]) -> None:
 async def serve(websocket: WebSocket, listener: Listener, telling: Callable[[Channel], Awaitable[None]]) -> None:
     """Accept, and let `telling` write until the stream or the client ends; the listener is cut off when that goes."""
     offered = websocket.scope.get("subprotocols", [])
-    await websocket.accept(subprotocol=PROTOCOL if PROTOCOL in offered else None)
+    try:
+        await websocket.accept(subprotocol=PROTOCOL if PROTOCOL in offered else None)
+    except OSError:
+        return  # it went before it was let in
     channel = WebSocketChannel(websocket)
     watching = asyncio.create_task(_watch(websocket, listener), name="websocket-receive")
     try:
