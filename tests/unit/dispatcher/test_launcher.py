@@ -528,7 +528,7 @@ async def test_two_that_have_the_ticket_at_once_make_one_agent(version: ApiVersi
 
         w.while_asleep = [let_go]
         body = delivery(ticket.encode())
-        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
             group.create_task(first.on_ticket(body))
             group.create_task(second.on_ticket(body))
             if version == "v1":
@@ -545,7 +545,7 @@ async def test_two_in_one_process_that_have_the_ticket_at_once_make_one_agent_in
     async with world(version) as w:
         await w.create()
         ticket = await w.ticket()
-        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
             group.create_task(w.launch(ticket))
             group.create_task(w.launch(ticket))
         assert len(w.provider.agents) == 1
@@ -556,7 +556,7 @@ async def test_an_attempt_that_ended_while_its_ticket_waited_for_a_slot_gets_no_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Somebody else had the ticket, too, and gave up; an agent made now would be nobody's."""
-    monkeypatch.setattr(launcher_module, "_SLOT_WAIT_SECONDS", 5.0)
+    monkeypatch.setattr(launcher_module, "_SLOT_WAIT_SECONDS", 60.0)
     async with world("v1", slots=1) as w:
         await w.create(make_task("a", max_retries=0))
         ticket = await w.ticket()
@@ -567,7 +567,7 @@ async def test_an_attempt_that_ended_while_its_ticket_waited_for_a_slot_gets_no_
         failure = Failure(code="CURSOR_API_ERROR", message="refused")
         await w.do(RejectAttempt(attempt_id=ticket.attempt_id, failure=failure))
         await w.bucket.delete("slot-1")
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(30):
             await waiting
         assert w.provider.requests == []
         assert await w.holders() == []
@@ -622,7 +622,7 @@ async def test_a_crash_at_any_point_never_makes_two_agents(version: ApiVersion, 
             w.provider.before_create = list(answers)
             ticket = await w.ticket()
             died = await launch_and_die(w, ticket, point)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 await w.launch(ticket)
             assert_one_agent_at_most(w)
             attempt = await w.attempt()
