@@ -104,17 +104,21 @@ class Permit:
 
     Args:
         check: raises ApiError with the status 401 or 403 when it does not; whatever else it raises tells nothing.
+        now: seconds of a clock that never goes back.
     """
 
-    def __init__(self, check: Callable[[], Awaitable[None]], pace: Pace) -> None:
+    def __init__(
+        self, check: Callable[[], Awaitable[None]], pace: Pace, *, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._check = check
         self._pace = pace
-        self._certain = time.monotonic()
+        self._now = now
+        self._certain = now()
         self._next = self._certain + pace.check
 
     async def refusal(self) -> ApiError | None:
         """Why the stream must end: the key was refused, or (503) nobody can tell for too long."""
-        now = time.monotonic()
+        now = self._now()
         if now < self._next:
             return None
         error = await self._ask()

@@ -128,10 +128,20 @@ async def messages(listener: Listener, until: int) -> list[dict[str, Any]]:
     """Everything up to the commit `until`."""
     found: list[dict[str, Any]] = []
     while not found or found[-1]["id"] < until:
-        change = await listener.next(10)
+        change = await listener.next(30)
         assert isinstance(change, Change), f"{change} behind {found[-1:]}"
         found += [orjson.loads(message) for message in change.messages]
     return found
+
+
+async def caught_up(listener: Listener) -> None:
+    """It has everything that there is."""
+
+    async def is_live() -> bool:
+        assert await listener.next(0.01) is None
+        return listener.is_live
+
+    await eventually(is_live)
 
 
 def kinds(found: list[dict[str, Any]]) -> list[tuple[int, str]]:

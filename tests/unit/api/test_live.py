@@ -11,7 +11,7 @@ from services.api.listener import Cut
 from services.api.live import BadResumeError, HubClosedError, TooManyStreamsError, UnknownOrchestrationError
 from shared.domain import commands as cmd
 from tests.support.eventually import eventually
-from tests.unit.api.live_world import TEAM, kinds, messages, running_world
+from tests.unit.api.live_world import TEAM, caught_up, kinds, messages, running_world
 
 
 async def test_who_joins_first_sees_the_state_and_then_every_change() -> None:
@@ -217,7 +217,7 @@ async def test_who_catches_up_slowly_is_not_cut_off_and_misses_nothing() -> None
     async with running_world(changes=2) as world:
         await world.whole_life("o", tasks=2)
         listener = await world.hub.join(TEAM, "o", after=1)
-        first = await listener.next(10)
+        first = await listener.next(30)
         assert isinstance(first, Change)
         assert first.sequence == 2
         for number in range(10):
@@ -252,12 +252,12 @@ async def test_what_waits_for_many_is_kept_and_counted_once() -> None:
         await world.create("o")
         listeners = [await world.hub.join(TEAM, "o") for _ in range(10)]
         for listener in listeners:
-            await listener.next(10)
+            await listener.next(30)
         await world.do("o", cmd.ActivateOrchestration())
         taken: list[Change | AgentProgress | None] = []
         for listener in listeners:
             await eventually(lambda: world.hub.waiting_bytes > 0)
-            taken.append(await listener.next(10))
+            taken.append(await listener.next(30))
         assert len({id(change) for change in taken}) == 1
         assert world.hub.waiting_bytes == 0
 
@@ -296,7 +296,7 @@ async def test_what_was_deleted_ends_with_that_and_is_unknown_from_then_on() -> 
         listener = await world.hub.join(TEAM, "o")
         await messages(listener, 1)
         await world.do("o", cmd.DeleteOrchestration())
-        last = await listener.next(10)
+        last = await listener.next(30)
         assert isinstance(last, Change)
         assert last.deleted
         for after in (None, 0, 1, 2):
@@ -309,7 +309,7 @@ async def test_what_was_finished_and_is_under_way_again_goes_on_on_the_same_stre
         await world.whole_life("o")
         listener = await world.hub.join(TEAM, "o", after=4)
         assert (await messages(listener, 5))[-1]["type"] == "orchestration_completed"
-        assert await listener.next(0.01) is None
+        await caught_up(listener)
         ended = [listener.ended]
         await world.do("o", cmd.RestartTask(task_id="o-0"))
         found = await messages(listener, 6)
@@ -336,7 +336,7 @@ async def test_closing_sends_everybody_away() -> None:
         await messages(listener, 1)
         world.hub.close()
         for one in (listener, resuming):
-            assert await one.next(10) is None
+            assert await one.next(30) is None
             assert one.cut_off is Cut.STOPPING
         with pytest.raises(HubClosedError):
             await world.hub.join(TEAM, "o")

@@ -70,7 +70,7 @@ async def test_a_client_that_takes_nothing_is_given_up(monkeypatch: pytest.Monke
     monkeypatch.setattr(ndjson, "_SEND_SECONDS", 0.05)
     source, client = Source(), Client()
     client.take(2)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await (await Lines.begun(source.chunks()))(SCOPE, client.receive, client.send)
     assert source.closed
     assert all(message.get("more_body", True) for message in client.taken), "it must not look whole"

@@ -1,6 +1,9 @@
 """Telling one client: what comes, signs of life, and every end."""
 
 import asyncio
+import itertools
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,12 +62,19 @@ def pace(**changes: float) -> Pace:
     return Pace(**({"heartbeat": 5, "idle_after_end": 30, "check": 5, "unchecked": 5} | changes))
 
 
-async def told(world: World, times: Pace, *, after: int | None = None, key: Key | None = None) -> Told:
-    """Everything that a client is told of `o`, once the stream has ended."""
+async def told(
+    world: World,
+    times: Pace,
+    *,
+    after: int | None = None,
+    key: Key | None = None,
+    now: Callable[[], float] = time.monotonic,
+) -> Told:
+    """Everything that a client is told of `o`, once the stream has ended; by `now` its key is looked at."""
     channel = Told()
     listener = await world.hub.join(TEAM, "o", after=after)
-    async with asyncio.timeout(20):
-        await tell(listener, channel, Permit((key or Key()).check, times), times)
+    async with asyncio.timeout(30):
+        await tell(listener, channel, Permit((key or Key()).check, times, now=now), times)
     return channel
 
 
@@ -159,9 +169,9 @@ async def test_a_check_that_tells_nothing_ends_the_stream_only_when_that_lasts()
         await world.create("o")
         key = Key()
         key.error = ApiError("SERVICE_UNAVAILABLE", "the database does not answer")
-        times = pace(heartbeat=0.01, check=0.01, unchecked=0.5)
-        ending = (await told(world, times, key=key)).ending
-        assert key.checks > 1
+        times = pace(heartbeat=0.01, check=1, unchecked=3)
+        ending = (await told(world, times, key=key, now=itertools.count().__next__)).ending
+        assert key.checks == 4, "one after each second, and the first after three was the last"
         assert ending is not None
         assert ending.message == {"type": "resume", "reason": "unchecked", "after": 1}
 
@@ -171,7 +181,7 @@ async def test_only_the_last_event_of_a_commit_carries_its_id() -> None:
         await world.create("o")
         listener = await world.hub.join(TEAM, "o", after=1)
         await world.do("o", cmd.ActivateOrchestration())
-        change = await listener.next(10)
+        change = await listener.next(30)
         assert change is not None
         written: list[bytes] = []
 
