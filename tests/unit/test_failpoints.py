@@ -184,7 +184,7 @@ with failpoints.scope("here"):
         capture_output=True,
         text=True,
         cwd=_SHARED.parent,
-        timeout=30,
+        timeout=120,
     )
     assert len(done.stdout.split()) == survived
     assert done.returncode == (0 if survived == 5 else -signal.SIGKILL), done.stderr

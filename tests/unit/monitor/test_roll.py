@@ -122,7 +122,7 @@ async def test_who_asks_while_the_list_is_read_does_not_wait_for_it() -> None:
         m.show_all(AgentStatus.FINISHED)
         m.provider.on_list = [slowly]
         first = asyncio.create_task(m.poll())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await eventually(lambda: m.provider.pages == 1)
             assert await m.poll() is not None, "by what is known so far it is at work"
             assert m.provider.pages == 1

@@ -70,5 +70,5 @@ def test_the_key_of_a_team_never_changes_between_releases() -> None:
 def test_the_command_prints_the_secret_of_a_team() -> None:
     environment = {**os.environ, "WEBHOOK_SECRET": SECRET}
     command = [sys.executable, "-m", "services.notifier.signing", "team-a"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == team_secret(SECRET, "team-a")
