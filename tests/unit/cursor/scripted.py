@@ -7,10 +7,14 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import httpx
+from hypothesis import HealthCheck, settings
 
 from shared.cursor.factory import connect
 from shared.cursor.http import Observe, RateLimiter
 from shared.cursor.provider import AgentRequest, Provider, WebhookTarget
+
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""For what is tried on made-up examples: that a machine stands still for a moment is no fault of the one it is at."""
 
 KEY = "key_5f3a9c"
 SECRET = "a-webhook-secret-of-at-least-32-characters"

@@ -20,6 +20,7 @@ from tests.unit.cursor.scripted import (
     AGENT_ID,
     REQUEST,
     RUN_ID,
+    UNHURRIED,
     Broken,
     Script,
     Version,
@@ -349,7 +350,7 @@ def spoiled(draw: st.DrawFn) -> object:
     return document
 
 
-@settings(deadline=None, max_examples=150)
+@settings(UNHURRIED, max_examples=150)
 @given(body=spoiled() | JSON, status=st.sampled_from([200, 201]), version=st.sampled_from(["v0", "v1"]))
 async def test_no_answer_leads_to_anything_but_a_result_or_a_provider_error(
     body: object, status: int, version: Version

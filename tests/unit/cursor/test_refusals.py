@@ -16,6 +16,7 @@ from tests.unit.cursor.scripted import (
     REQUEST,
     RUN_ID,
     SECRET,
+    UNHURRIED,
     WITH_WEBHOOK,
     Script,
     Version,
@@ -230,6 +231,7 @@ async def test_an_agent_that_is_gone_is_known_by_the_status_alone(status: int, v
     assert is_gone(caught.value)
 
 
+@UNHURRIED
 @given(
     status=st.integers(300, 599),
     body=st.binary() | st.text().map(str.encode),

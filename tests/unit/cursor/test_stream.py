@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.cursor.errors import ProviderError
 from shared.cursor.provider import StreamEvent
-from tests.unit.cursor.scripted import AGENT_ID, RUN_ID, Broken, Script, Step, answer, error, provider
+from tests.unit.cursor.scripted import AGENT_ID, RUN_ID, UNHURRIED, Broken, Script, Step, answer, error, provider
 
 STATUS = b'event: status\ndata: {"runId":"run-1","status":"RUNNING"}\n\n'
 SAID = b'id: 17-0\nevent: assistant\ndata: {"text":"Hello"}\n\n'
@@ -206,7 +206,7 @@ async def test_a_long_stream_of_short_events_has_no_limit_and_can_be_left_at_any
     assert stream.closed
 
 
-@settings(deadline=None)
+@UNHURRIED
 @given(
     content=st.binary() | st.lists(st.sampled_from([STATUS, SAID, DONE, b"\r", b"data:", b"id: \0\n"])).map(b"".join)
 )
