@@ -20,9 +20,14 @@ from shared.memory import MemoryEventLog
 from shared.ports import ConflictError, EventLog
 from tests.contracts.commits import TEAM, new_aggregate, new_commit
 from tests.contracts.proxy import is_first_ack, lossy_proxy
+from tests.support.eventually import eventually
 from tests.support.servers import nats_cluster, nats_server
 
 Kind = Literal["memory", "node", "cluster"]
+
+
+# Seconds; of what takes long on a machine that is busy, or has to elect a leader first.
+_PATIENCE = 120.0
 
 
 @dataclass
@@ -31,8 +36,19 @@ class Broker:
 
     urls: list[str]
     servers: list[NatsServer]
-    leader: Callable[[], NatsServer]
+    leader_now: Callable[[], NatsServer]
     has_log: bool = False
+
+    async def leader(self) -> NatsServer:
+        """Who leads the log, once somebody does."""
+
+        def led() -> NatsServer:
+            try:
+                return self.leader_now()
+            except LookupError as nobody:
+                raise AssertionError(str(nobody)) from nobody
+
+        return await eventually(led, timeout=_PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +87,7 @@ async def ensure_log(nc: Client, broker: Broker) -> None:
 async def log_on(broker: Broker) -> AsyncIterator[JetStreamEventLog]:
     async with connected(broker.urls) as nc:
         await ensure_log(nc, broker)
-        yield JetStreamEventLog(nc)
+        yield JetStreamEventLog(nc, budget=_PATIENCE)
 
 
 BROKERS = [pytest.param("node"), pytest.param("cluster", marks=pytest.mark.cluster)]
@@ -106,7 +122,7 @@ async def fill(log: EventLog, aggregate: str, count: int) -> list[Stored]:
 async def collect(log: EventLog, *, after: int, upto: int) -> list[Stored]:
     """Follow the log until it shows the sequence `upto`."""
     found: list[Stored] = []
-    async with asyncio.timeout(30), aclosing(log.follow(after=after)) as batches:  # type: ignore[type-var]
+    async with asyncio.timeout(_PATIENCE), aclosing(log.follow(after=after)) as batches:  # type: ignore[type-var]
         async for batch in batches:
             found += batch
             if found[-1].sequence >= upto:
@@ -224,12 +240,17 @@ async def test_follow_gives_history_and_then_what_comes_without_gap(log: EventLo
     assert await following == old + new
 
 
-async def test_follow_after_the_end_hands_over_a_lone_commit_at_once(log: EventLog) -> None:
+async def test_follow_after_the_end_hands_over_a_lone_commit_at_once(
+    log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It is not to wait for the broker's next sign of life, or until the broker ends a pull that is not full.
+    monkeypatch.setattr("shared.jetstream.tail._HEARTBEAT", 120.0)
+    monkeypatch.setattr("shared.jetstream.tail._PULL_SECONDS", 300.0)
     end = await log.last_sequence()
     following = asyncio.create_task(collect(log, after=end, upto=end + 1))
     await asyncio.sleep(0.3)  # it waits for news now
     stored = await fill(log, new_aggregate(), 1)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(20):
         assert await following == stored
 
 
@@ -243,8 +264,8 @@ async def test_a_thousand_lost_answers_leave_a_thousand_commits(broker: Broker) 
     commits = [new_commit(new_aggregate()) for _ in range(1000)]
     async with log_on(broker) as direct:
         before = await direct.last_sequence()
-        async with lossy_proxy(broker.leader().url, is_first_ack) as proxy, connected([proxy.url]) as nc:
-            log = JetStreamEventLog(nc)
+        async with lossy_proxy((await broker.leader()).url, is_first_ack) as proxy, connected([proxy.url]) as nc:
+            log = JetStreamEventLog(nc, budget=_PATIENCE)
             sequences = await asyncio.gather(*(log.append(commit, expected=0) for commit in commits))
         assert proxy.lost == 1000
         assert sorted(sequences) == list(range(before + 1, before + 1001))
@@ -257,7 +278,7 @@ async def test_connections_cut_before_the_answer_leave_each_commit_once(broker: 
     aggregate = new_aggregate()
     commits = [new_commit(aggregate, version=version) for version in range(1, 6)]
     async with log_on(broker) as direct:
-        async with lossy_proxy(broker.leader().url, is_first_ack, cut=True) as proxy:
+        async with lossy_proxy((await broker.leader()).url, is_first_ack, cut=True) as proxy:
             last = 0
             for commit in commits:
                 # One connection each: a client of a cluster goes on with a server that has no proxy.
@@ -277,7 +298,7 @@ async def test_killing_the_leader_amid_appends_loses_and_doubles_nothing(broker:
         before = await log.last_sequence()
         writers = [asyncio.create_task(write_history(log, 40)) for _ in range(10)]
         await collect(log, after=before, upto=before + 100)
-        killed = broker.leader()
+        killed = await broker.leader()
         killed.kill()
         try:
             if len(broker.servers) == 1:
@@ -297,8 +318,9 @@ async def test_follow_sees_everything_across_a_killed_and_restarted_broker(broke
         before = await log.last_sequence()
         following = asyncio.create_task(collect(log, after=before, upto=before + 60))
         first = await fill(log, new_aggregate(), 30)
-        killed = broker.leader()
+        killed = await broker.leader()
         killed.kill()
-        await asyncio.to_thread(killed.start)
+        killed.launch()  # not in a thread: it ends with whoever launched it, and is for other tests as well
+        await asyncio.to_thread(killed.wait_ready)
         second = await fill(log, new_aggregate(), 30)
         assert await following == first + second

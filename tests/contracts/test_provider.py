@@ -1,10 +1,12 @@
 """One contract for both versions of the provider's API, held over real HTTP against the simulator."""
 
+import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import httpx
@@ -17,7 +19,7 @@ from shared.cursor.factory import connect
 from shared.cursor.provider import AgentRequest, AgentSnapshot, ApiVersion, Provider, WebhookTarget
 from shared.cursor.refusals import cannot_continue
 from shared.domain.events import AgentStatus
-from tests.simulator.serving import FOREVER, QUICK, REPOSITORY, SECRET, serving
+from tests.simulator.serving import FOREVER, QUICK, REPOSITORY, SECRET, bound_socket, serving
 from tests.support.eventually import eventually
 
 V1 = pytest.mark.parametrize("version", ["v1"])
@@ -76,6 +78,36 @@ async def until(provider: Provider, agent: AgentSnapshot, status: AgentStatus) -
         return found
 
     return await eventually(reached)
+
+
+@pytest.fixture
+def limits(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.Timeout]:
+    """The limits of all exchanges with a provider from now on, in order: each passes when it is moved to now."""
+    begun: list[asyncio.Timeout] = []
+    timeout = asyncio.timeout
+
+    def noted(seconds: float) -> asyncio.Timeout:
+        begun.append(timeout(seconds))
+        return begun[-1]
+
+    monkeypatch.setattr("shared.cursor.http.asyncio.timeout", noted)
+    return begun
+
+
+async def outlived(
+    limits: list[asyncio.Timeout], call: Coroutine[Any, Any, Any], find: Callable[[], Awaitable[AgentSnapshot | None]]
+) -> tuple[ProviderError, AgentSnapshot]:
+    """The error of a call whose time is up once it is seen to have taken effect, and what was found then."""
+    limits.clear()
+    calling = asyncio.create_task(refused(call))
+    await eventually(lambda: limits)
+    limit = limits[0]
+    await eventually(find)
+    limit.reschedule(asyncio.get_running_loop().time())
+    error = await calling
+    found = await find()
+    assert found is not None
+    return error, found
 
 
 async def refused(call: Any) -> ProviderError:
@@ -274,19 +306,18 @@ async def test_a_follow_up_that_has_ended_already_is_found_again(provider: Provi
 
 
 async def test_a_follow_up_that_outlives_its_answer_is_found_again(
-    version: ApiVersion, monkeypatch: pytest.MonkeyPatch
+    version: ApiVersion, limits: list[asyncio.Timeout]
 ) -> None:
-    async with simulated(version, follow_up_seconds=30, follow_up_lag_seconds=30) as provider:
+    async with simulated(version, follow_up_seconds=600, follow_up_lag_seconds=600) as provider:
         agent = await stopped(provider)
         since = datetime.now(UTC) - timedelta(seconds=5)
-        monkeypatch.setattr("shared.cursor.http._CREATE_TOTAL", 0.3)
 
-        error = await refused(provider.follow_up(agent.agent_id, "Go on", after_run=agent.run_id))
-        found = await provider.find_follow_up(agent.agent_id, "Go on", after_run=agent.run_id, since=since)
+        call = provider.follow_up(agent.agent_id, "Go on", after_run=agent.run_id)
+        find = partial(provider.find_follow_up, agent.agent_id, "Go on", after_run=agent.run_id, since=since)
+        error, found = await outlived(limits, call, find)
 
     assert (error.code, error.retryable, error.outcome_known) == ("timeout", True, False)
     assert not cannot_continue(error)
-    assert found is not None
     assert not found.status.is_terminal, "v0 shows the old end for a while"
 
 
@@ -544,26 +575,22 @@ async def test_a_stream_of_v0_is_empty_and_one_of_nobody_an_error(provider: Prov
 
 
 async def test_a_create_that_outlives_its_answer_is_found_again(
-    version: ApiVersion, monkeypatch: pytest.MonkeyPatch
+    version: ApiVersion, limits: list[asyncio.Timeout]
 ) -> None:
-    monkeypatch.setattr("shared.cursor.http._CREATE_TOTAL", 0.3)
-    async with simulated(version, create_seconds=30) as provider:
+    async with simulated(version, create_seconds=600) as provider:
         request = request_for(FOREVER)
-        since = datetime.now(UTC)
 
-        error = await refused(provider.create(request))
-        found = await provider.find(request, since=since)
+        find = partial(provider.find, request, since=datetime.now(UTC))
+        error, _ = await outlived(limits, provider.create(request), find)
 
     assert (error.code, error.retryable, error.outcome_known) == ("timeout", True, False)
-    assert found is not None
 
 
 async def test_a_provider_that_is_not_there_was_never_asked(version: ApiVersion) -> None:
-    with serving(create_app(SimulatorSettings(**QUICK))) as url:
-        pass  # the port is free again
-    provider = connect(version, url, "key")
+    with bound_socket() as nobody:
+        provider = connect(version, f"http://127.0.0.1:{nobody.getsockname()[1]}", "key")
 
-    error = await refused(provider.create(request_for()))
+        error = await refused(provider.create(request_for()))
 
     assert (error.code, error.retryable, error.outcome_known) == ("network_error", True, True)
     await provider.aclose()
