@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 
@@ -21,7 +22,7 @@ async def _store(request: pytest.FixtureRequest) -> AsyncIterator[IdempotencySto
         return
     address: str = request.getfixturevalue("database_url")
     await asyncio.to_thread(migrate, address)
-    async with make_pool(address, name="test") as pool:
+    async with make_pool(address, name="test", wait=timedelta(minutes=1)) as pool:
         yield PostgresIdempotency(pool)
 
 
