@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import pytest
 
@@ -11,11 +12,12 @@ from cli.client import Client
 from cli.errors import RefusedError, UnreachableError
 from cli.follow import Pace, follow
 from cli.snapshot import Snapshot
+from deploy.local.ports import free_port
 from tests.integration.cli.fake_api import KEY, FakeApi, error, serving
 from tests.support.eventually import eventually
 from tests.unit.cli.story import ID, all_completed, deleted, failed
 
-QUICK = Pace(first_wait=0.01, longest_wait=0.02, poll_interval=0.01, polls=3, patience=0.3)
+QUICK = Pace(first_wait=0.01, longest_wait=0.02, poll_interval=0.01, polls=3)
 STREAM = ("GET", f"/api/orchestrations/{ID}/stream")
 READ = ("GET", f"/api/orchestrations/{ID}")
 
@@ -126,8 +128,7 @@ async def test_an_api_that_is_gone_for_a_while_is_waited_for(api: FakeApi, clien
             api.refuse = None
             api.per_stream = None
 
-    patient = Pace(first_wait=0.01, longest_wait=0.02, patience=30)
-    snapshots = await everything(follow(client, ID, patient), goes_and_comes)
+    snapshots = await everything(follow(client, ID, QUICK), goes_and_comes)
     assert notes == ["the connection is lost, trying again"]
     assert snapshots[-1].view() == api.story[-1].view
 
@@ -137,8 +138,9 @@ async def test_after_a_restart_of_the_api_it_goes_on_behind_the_last_message_wit
     fake.hold.clear()
     told: list[Snapshot] = []
     async with AsyncExitStack() as servers:
-        await servers.enter_async_context(serving(fake))
-        port = int(fake.url.rsplit(":", 1)[1])
+        # Of those that no client is given meanwhile: the follower's own tries might be made from it.
+        port = free_port()
+        await servers.enter_async_context(serving(fake, port=port))
         async with Client(Access(fake.url, KEY)) as client:
             pace = Pace(first_wait=0.01, longest_wait=0.05, stream_tries=1)
             following = asyncio.create_task(everything(follow(client, ID, pace), told.append))
@@ -194,12 +196,12 @@ async def test_only_whole_commits_are_seen(api: FakeApi, client: Client) -> None
 
 async def test_the_end_is_the_end_also_while_the_stream_stays_open(api: FakeApi, client: Client) -> None:
     api.stays_open = True
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):  # a stream that falls silent is given up after 25 s
         assert (await seen(client))[-1].view() == api.story[-1].view
 
 
 async def test_an_api_that_stays_away_is_given_up_in_the_end(api: FakeApi, client: Client) -> None:
-    following = follow(client, ID, QUICK)
+    following = follow(client, ID, replace(QUICK, patience=0.3))
     await anext(following)
     api.refuse = error(503, "SERVICE_UNAVAILABLE", "gone")
     with pytest.raises(RefusedError, match="SERVICE_UNAVAILABLE"):

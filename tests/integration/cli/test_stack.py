@@ -111,13 +111,17 @@ async def test_work_that_gets_stuck_is_given_up() -> None:
         await with_stall_limit(asyncio.sleep(60, 0), asyncio.Event(), seconds=0.05, logs=Path("here"))
 
 
-async def test_work_that_moves_may_take_its_time() -> None:
-    beat = asyncio.Event()
+async def test_work_that_moves_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    beat, now = asyncio.Event(), 0.0
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
 
     async def work() -> int:
+        nonlocal now
         for _ in range(8):
-            await asyncio.sleep(0.05)
+            now += 0.15
             beat.set()
+            while beat.is_set():  # noqa: ASYNC110 - in a loop whose time stands still nothing is waited for
+                await asyncio.sleep(0)
         return 7
 
     assert await with_stall_limit(work(), beat, seconds=0.2, logs=Path("here")) == 7

@@ -33,6 +33,7 @@ class Terminal:
         self._api = api
         self._arguments = arguments
         self.text = ""
+        self._is_read = asyncio.Event()
 
     async def run(self) -> int:
         ours, theirs = pty.openpty()
@@ -50,7 +51,9 @@ class Terminal:
                 sys.executable, "-m", "cli", *self._arguments, cwd=ROOT, env=environment, stdout=theirs, stderr=theirs
             )
             os.close(theirs)
-            return await _ended(process)
+            code = await _ended(process)
+            await asyncio.wait_for(self._is_read.wait(), 30)  # what it wrote last may be on its way still
+            return code
         finally:
             loop.remove_reader(ours)
             os.close(ours)
@@ -60,6 +63,7 @@ class Terminal:
             self.text += os.read(descriptor, 65536).decode(errors="replace")
         except OSError:  # the other side is closed
             asyncio.get_running_loop().remove_reader(descriptor)
+            self._is_read.set()
 
 
 async def _ended(process: Process) -> int:
