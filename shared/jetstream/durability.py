@@ -13,7 +13,7 @@ from nats.errors import Error as NatsError
 from shared.jetstream.errors import WeakBrokerError
 
 _SAFE_REPLICAS: Final = 3
-_SECONDS: Final = 2.0
+_SECONDS: Final = 10.0  # for each answer; a machine on which all services start at once may stand still for a while
 
 
 async def check_durability(nc: Client, *, replicas: int, monitor_url: str | None) -> None:

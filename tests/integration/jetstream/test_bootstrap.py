@@ -117,13 +117,21 @@ async def test_what_cannot_be_changed_is_refused_with_the_brokers_reason(nc: Cli
 async def test_a_broker_that_does_not_write_before_its_ack_is_refused() -> None:
     with nats_server(sync_interval=None) as server:
         nc = await connect(server.url, "test")
-        began = time.monotonic()
         with pytest.raises(WeakBrokerError, match="sync_interval: always"):
             await verify(nc, settings_for(server))
-        assert time.monotonic() - began < 5
         await bootstrap(nc, SETTINGS)
         assert await verify(nc, replace(settings_for(server), allow_weak_durability=True)) is False
         await nc.close()
+
+
+async def test_a_broker_that_stands_still_for_a_moment_is_not_taken_for_a_weak_one(
+    nats: NatsServer, nc: Client
+) -> None:
+    nats.pause()
+    verifying = asyncio.create_task(verify(nc, settings_for(nats)))
+    await asyncio.sleep(2.5)
+    nats.resume()
+    assert await verifying is True
 
 
 async def test_a_single_node_whose_monitoring_cannot_be_asked_is_refused(nats: NatsServer, nc: Client) -> None:
@@ -146,7 +154,7 @@ async def test_the_monitoring_of_another_server_proves_nothing(nc: Client, nats:
 @pytest.mark.cluster
 async def test_three_replicas_are_durable_without_being_asked() -> None:
     with nats_cluster() as cluster:
-        nc = await connect(cluster.urls, "test", within=20)
+        nc = await connect(cluster.urls, "test", within=60)
         topology = TopologySettings(replicas=3)
         await bootstrap(nc, topology)
         assert await verify(nc, BrokerSettings(nats_url=cluster.urls[0], topology=topology)) is True
@@ -162,7 +170,7 @@ def run_bootstrap(environment: Mapping[str, str]) -> subprocess.CompletedProcess
         cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
 
@@ -174,12 +182,12 @@ async def test_the_command_exits_0_when_all_is_as_declared(nats: NatsServer) -> 
         assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr
 
 
-async def test_the_command_exits_1_on_a_weak_broker_within_five_seconds() -> None:
+async def test_the_command_exits_1_on_a_weak_broker_and_waits_for_no_better_one() -> None:
     with nats_server(sync_interval=None) as server:
         environment = {"NATS_URL": server.url, "NATS_MONITOR_URL": server.monitor_url}
         began = time.monotonic()
         done = await asyncio.to_thread(run_bootstrap, environment)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 25  # what does not answer is waited for longer
         assert done.returncode == 1
         assert "sync_interval: always" in done.stderr
         allowed = await asyncio.to_thread(run_bootstrap, {**environment, "ALLOW_WEAK_DURABILITY": "true"})
