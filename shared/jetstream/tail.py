@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 _BATCH: Final = 500
 _PULL_SECONDS: Final = 30.0
 _HEARTBEAT: Final = 2.0
+_SILENCE: Final = 2.5 * _HEARTBEAT  # seconds without any, after which something is wrong
 _FORGET_AFTER: Final = 60.0  # the broker drops the consumer when nobody has asked it for so long
 _NANOSECONDS: Final = 1_000_000_000
 _PULL_IS_OVER: Final = frozenset({"404", "408"})
@@ -113,7 +114,7 @@ class Tail:
         # What was on its way when the connection broke is gone, and the broker will not send it again.
         if self._nc.stats["reconnects"] != self._reconnects or not self._nc.is_connected:
             raise TailBrokenError("the connection was lost")
-        if time.monotonic() - self._heard > 2.5 * _HEARTBEAT:
+        if time.monotonic() - self._heard > _SILENCE:
             raise TailBrokenError("no heartbeat")
 
     def _take(self) -> list[RawMessage]:

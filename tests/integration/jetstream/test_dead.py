@@ -17,7 +17,10 @@ OF_OTHERS = 250
 async def park(nc: Client, team: str, number: int) -> None:
     headers = {"Dead-Subject": queue_subject("low", f"a-{number}"), "Dead-Reason": "it could not be handled"}
     data = orjson.dumps({"team": team, "number": number})
-    await JetStreamPublisher(nc).publish(dead_subject(QUEUE, "consumer"), data, stream=DEAD, headers=headers)
+    # With an id it is parked once, also where the broker's answer is late and the publisher asks again.
+    await JetStreamPublisher(nc).publish(
+        dead_subject(QUEUE, "consumer"), data, stream=DEAD, msg_id=f"{team}-{number}", headers=headers
+    )
 
 
 async def test_a_team_s_are_found_among_those_of_others_oldest_first_and_no_more_than_asked_for(nc: Client) -> None:
