@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket
 from websockets.asyncio.client import connect
 
 from shared.observability.health import http_server
-from shared.observability.http_protocol import HEAD_BYTES, BoundedProtocol
+from shared.observability.http_protocol import HEAD_BYTES, HEAD_SECONDS, BoundedProtocol
 
 
 async def _echo(request: Request) -> PlainTextResponse:
@@ -115,18 +115,34 @@ async def test_a_connection_on_which_nothing_is_asked_is_closed(monkeypatch: pyt
         assert await reader.read() == b""
 
 
-async def test_a_body_may_take_longer_than_a_head(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(BoundedProtocol, "head_seconds", 0.5)
+@pytest.fixture
+async def pass_the_time_for_a_head(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Awaitable[None]]:
+    """Lets the clock of the loop jump by more than that, and what is due by then happen."""
+    loop = asyncio.get_running_loop()
+    now, ahead = loop.time, 0.0
+    monkeypatch.setattr(loop, "time", lambda: now() + ahead)
+
+    async def jump() -> None:
+        nonlocal ahead
+        ahead = HEAD_SECONDS + 1
+        await asyncio.sleep(0.05)
+
+    return jump
+
+
+async def test_a_body_may_take_longer_than_a_head(pass_the_time_for_a_head: Callable[[], Awaitable[None]]) -> None:
     async with connection() as (reader, writer):
-        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na")
-        await asyncio.sleep(1.0)  # the one thing to be shown: that nothing happens in this time
-        writer.write(b"b")
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+        await pass_the_time_for_a_head()
+        writer.write(b"ab")
         assert await answer(reader) == b"2"
 
 
-async def test_a_websocket_lives_longer_than_a_head_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(BoundedProtocol, "head_seconds", 0.5)
+async def test_a_websocket_lives_longer_than_a_head_may_take(
+    pass_the_time_for_a_head: Callable[[], Awaitable[None]],
+) -> None:
     async with serving() as port, connect(f"ws://127.0.0.1:{port}/words", proxy=None) as websocket:
-        await asyncio.sleep(1.0)  # as above
+        await pass_the_time_for_a_head()
         await websocket.send("still here")
         assert await websocket.recv() == "still here"

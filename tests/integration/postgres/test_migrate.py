@@ -91,7 +91,7 @@ def run(dsn: str | None) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if key != "DATABASE_URL"}
     environment |= {"DATABASE_URL": dsn} if dsn else {}
     command = [sys.executable, "-m", "shared.postgres.migrate"]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_the_command_says_what_it_did(database_url: str) -> None:

@@ -38,7 +38,7 @@ async def connected_log(url: str) -> AsyncIterator[Client]:
         """Tests take brokers away on purpose."""
 
     connection = await nats.connect(
-        url, max_reconnect_attempts=-1, reconnect_time_wait=0.05, ping_interval=1, error_cb=quiet
+        url, max_reconnect_attempts=-1, reconnect_time_wait=0.05, ping_interval=10, error_cb=quiet
     )
     try:
         await make_log(connection)
@@ -64,7 +64,7 @@ async def append(nc: Client, commits: Iterable[Commit]) -> int:
 async def append_raw(nc: Client, commit: Commit, body: bytes) -> int:
     """Put `body` at the end of the log as if it was `commit`."""
     headers = {"Nats-Msg-Id": commit.commit_id}
-    ack = await nc.jetstream().publish(event_subject(commit.team, commit.aggregate), body, headers=headers)
+    ack = await nc.jetstream().publish(event_subject(commit.team, commit.aggregate), body, timeout=30, headers=headers)
     return ack.seq
 
 
@@ -98,6 +98,8 @@ def dump(dsn: str, *, but: Iterable[str] = ()) -> dict[str, list[dict[str, Any]]
     """Every row of every table of the read side, but for the tables `but`."""
     tables: dict[str, list[dict[str, Any]]] = {}
     with psycopg.connect(dsn, row_factory=psycopg.rows.dict_row) as connection:
+        # All of it as of one moment, also while a commit is still being carried out.
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         for table, order in _TABLES.items():
             if table not in but:
                 tables[table] = connection.execute(f"SELECT * FROM {table} ORDER BY {order}").fetchall()

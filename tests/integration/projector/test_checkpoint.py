@@ -19,7 +19,7 @@ async def test_a_waiter_wakes_when_the_projector_has_shown_its_commit(dsn: str, 
     async with watching(watcher), running(make_projector(dsn, nc)):
         for commit in every_event():
             sequence = await append(nc, [commit])
-            assert await watcher.wait_for(sequence, 5)
+            assert await watcher.wait_for(sequence, 30)
             assert watcher.current >= sequence
 
 
@@ -28,7 +28,7 @@ async def test_waiters_wake_in_the_order_of_what_they_wait_for(dsn: str) -> None
     woken: list[int] = []
 
     async def wait(sequence: int) -> None:
-        assert await watcher.wait_for(sequence, 5)
+        assert await watcher.wait_for(sequence, 30)
         woken.append(sequence)
 
     waiting = [asyncio.create_task(wait(sequence)) for sequence in (30, 10, 20, 99, 10)]
@@ -47,7 +47,7 @@ async def test_who_waits_too_long_is_told_so_and_leaves_nothing_behind(dsn: str)
     watcher = CheckpointWatcher(dsn)
     assert not any(await asyncio.gather(*(watcher.wait_for(7, 0.01) for _ in range(1000))))
     assert len(watcher._waiters) <= 1
-    patient = asyncio.create_task(watcher.wait_for(8, 5))
+    patient = asyncio.create_task(watcher.wait_for(8, 30))
     assert not await watcher.wait_for(7, 0.01)
     watcher.advance(8)
     assert await patient
@@ -64,7 +64,7 @@ async def test_the_row_is_looked_at_even_if_no_notification_comes(dsn: str) -> N
     async with watching(watcher):
         await eventually(lambda: listeners(dsn) == 1)
         set_checkpoint(dsn, 12)
-        assert await watcher.wait_for(12, 5)
+        assert await watcher.wait_for(12, 30)
 
 
 async def test_a_lost_connection_is_made_again(dsn: str) -> None:
@@ -76,14 +76,14 @@ async def test_a_lost_connection_is_made_again(dsn: str) -> None:
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'checkpoint'"
             )
         set_checkpoint(dsn, 3)
-        assert await watcher.wait_for(3, 5)
+        assert await watcher.wait_for(3, 30)
 
 
 async def test_a_database_that_was_set_back_is_believed(dsn: str) -> None:
     watcher = CheckpointWatcher(dsn)
     set_checkpoint(dsn, 9)
     async with watching(watcher):
-        assert await watcher.wait_for(9, 5)
+        assert await watcher.wait_for(9, 30)
         set_checkpoint(dsn, 4)
         await eventually(lambda: watcher.current == 4)
         assert not await watcher.wait_for(9, 0.01)

@@ -17,6 +17,8 @@ from tests.unit.projections.histories import every_event
 
 _wait = psycopg.AsyncConnection.wait
 
+pytestmark = pytest.mark.timeout(600)  # many processes and many projectors, one after the other
+
 
 async def test_killed_at_each_exchange_with_the_database_it_goes_on_where_it_was(
     dsn: str, nc: Client, nats: NatsServer

@@ -33,11 +33,11 @@ async def test_it_projects_tells_that_it_is_ready_and_ends_in_order(dsn: str, na
     log = tmp_path / "projector.log"
     process = await started(environment, log)
     try:
-        await eventually(lambda: asyncio.to_thread(is_ready, port))
+        await eventually(lambda: asyncio.to_thread(is_ready, port), timeout=90)
         await the_port_is_taken(environment, tmp_path)
         await shown(dsn, await append(client, every_event()))
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 10) == 0, log.read_text()
+        assert await asyncio.wait_for(process.wait(), 60) == 0, log.read_text()
     finally:
         if process.returncode is None:
             process.kill()
@@ -57,7 +57,7 @@ async def started(environment: dict[str, str], log: Path) -> asyncio.subprocess.
 async def the_port_is_taken(environment: dict[str, str], folder: Path) -> None:
     """Another one on the same port says so in a line, as of everything that keeps it from starting."""
     log = folder / "second.log"
-    assert await asyncio.wait_for((await started(environment, log)).wait(), 30) == 1
+    assert await asyncio.wait_for((await started(environment, log)).wait(), 90) == 1
     last = json.loads(log.read_text().splitlines()[-1])
     assert last["message"].startswith("projector does not start: [Errno")
     assert environment["HEALTH_PORT"] in last["message"]
