@@ -40,6 +40,8 @@ AFTER_THE_END = (
     ev.AgentDeleted,
     ev.AgentArchived,
 )
+AFTER_THE_DELETION = (ev.AgentDeleteRequested, ev.AgentDeleted, ev.AgentArchived)
+"""Its agents are put away although it is shown to nobody any more."""
 ENDS_OF_ATTEMPTS = (
     ev.AttemptFailed,
     ev.AttemptStopped,
@@ -55,7 +57,7 @@ ENDS_OF_ATTEMPTS = (
 
 def keeps_its_promises(before: Orchestration, event: OrchestrationEvent, command: AnyCommand, now: datetime) -> None:
     """`event`, one of those that `command` led to, may happen in `before`."""
-    assert not before.deleted or isinstance(event, ev.AgentDeleted), "it is deleted"
+    assert not before.deleted or isinstance(event, AFTER_THE_DELETION), "it is deleted"
     if before.status.is_terminal:
         assert isinstance(event, AFTER_THE_END), f"{event.type} after the end"
     match event:
