@@ -180,7 +180,7 @@ async def test_a_busy_agent_is_not_asked_all_the_time() -> None:
         w.provider.before_follow_up = [BUSY] * 60
         began = w.clock.now()
         await w.launch()
-        assert w.clock.now() - began > timedelta(minutes=30)
+        assert w.clock.now() - began > timedelta(minutes=27), "the least that the dice allow"
 
 
 async def told_more(w: World) -> str:
