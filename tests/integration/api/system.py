@@ -18,6 +18,7 @@ from shared.command_handler import Cause, CommandHandler, Decided
 from shared.command_message import CommandMessage, Reply
 from shared.domain.commands import AnyCommand
 from shared.domain.errors import Refusal
+from shared.ending import end
 from shared.jetstream.bootstrap import bootstrap
 from shared.jetstream.connection import close, connect
 from shared.jetstream.event_log import JetStreamEventLog
@@ -26,6 +27,7 @@ from shared.observability.health import Readiness, http_server
 from shared.postgres.migrate import migrate
 from shared.process import Runtime
 from shared.system import RandomIds, SystemClock
+from tests.support.eventually import eventually
 
 KEY = "a-key-for-tests-only"
 SECRET = "a-secret-for-tests-that-is-long-enough"
@@ -57,8 +59,7 @@ class Dispatcher:
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end(task)
 
     async def _run(self) -> None:
         subscription = await self._nc.jetstream().pull_subscribe_bind(DISPATCHER_COMMANDS.name, COMMANDS)
@@ -120,8 +121,10 @@ def settings_for(nats_url: str, database_url: str, **changes: Any) -> ApiSetting
         "failed_attempts_per_minute": 0,
         "webhooks_per_minute": 0,
         "models_seconds": 0.0,
-        # A machine that is busy is not to make a decision late.
+        # A machine that is busy, or a server that stands still for a moment, is not to make anything late.
         "reply_seconds": 30.0,
+        "publish_seconds": 30.0,
+        "visible_seconds": 30.0,
     }
     return ApiSettings.model_validate(given | changes)
 
@@ -150,6 +153,8 @@ async def running_api(
         port = await stack.enter_async_context(http_server(make_app(parts), "127.0.0.1", 0, stop_seconds=5))
         stack.callback(parts.hub.close)
         runtime.readiness.started = True
+        # What is stored from here on is heard by this process.
+        await eventually(lambda: parts.hub.following, interval=0.005)
         dispatcher = Dispatcher(nc)
         if dispatching:
             await stack.enter_async_context(dispatcher.deciding())

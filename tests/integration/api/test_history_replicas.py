@@ -13,6 +13,7 @@ from services.api.projector import Projector, running
 from services.api.source import JetStreamSource
 from shared.envelope import Stored
 from tests.integration.api.system import Running, running_api
+from tests.support.eventually import eventually
 
 ROUNDS = 25
 AT_ONCE = 5
@@ -34,7 +35,7 @@ class LateSource(JetStreamSource):
 @asynccontextmanager
 async def replicas(nats_url: str, database_url: str, *, late: float | None) -> AsyncIterator[tuple[Running, Running]]:
     """Two apis; the rows are `late` seconds behind the log, or never come."""
-    alone: dict[str, Any] = {"run_projector": False}
+    alone: dict[str, Any] = {"run_projector": False} | ({"visible_seconds": 0.05} if late is None else {})
     async with (
         running_api(nats_url, database_url, **alone) as one,
         running_api(nats_url, database_url, prepared=True, dispatching=False, **alone) as other,
@@ -52,18 +53,28 @@ async def write_and_read(one: Running, other: Running, number: int, *, listed: b
     """Each write goes to the one, each read to the other, with nothing in between."""
     created = await one.create(name=f"n{number}")
     path = f"/api/orchestrations/{created['id']}"
+    if not listed:
+        await heard(other, of=one, orchestration_id=created["id"])
     assert await shown(other, path) == created
     assert [event["type"] for event in await items(other, f"{path}/events")] == ["orchestration.created"]
     if listed:
         assert created["id"] in [item["id"] for item in await items(other, "/api/orchestrations")]
     activated = await other.http.post(f"{path}/activate")
     assert activated.json()["message"] == "Activated"
+    if not listed:
+        await heard(one, of=other, orchestration_id=created["id"])
     assert (await shown(one, path))["status"] == "ACTIVE"
     assert (await items(one, f"{path}/tasks"))[0]["waiting_for"] == "slot"
     assert len(await items(one, f"{path}/logs")) == 3
     if listed:
         statuses = {item["id"]: item["status"] for item in await items(one, "/api/orchestrations")}
         assert statuses[created["id"]] == "ACTIVE"
+
+
+async def heard(api: Running, *, of: Running, orchestration_id: str) -> None:
+    """What the other one wrote has come with the log: where rows never come, that is all that tells of it."""
+    newest, written = api.parts.reader._newest, of.parts.reader._newest.of("default", orchestration_id)
+    await eventually(lambda: newest.of("default", orchestration_id) >= written)
 
 
 async def shown(api: Running, path: str) -> dict[str, Any]:
@@ -104,10 +115,12 @@ async def test_rows_that_never_come_are_made_up_for_by_the_log(nats_url: str, da
 async def test_a_replica_that_came_later_knows_the_past_that_no_row_shows(nats_url: str, database_url: str) -> None:
     """It has not heard of these commits itself: it began to follow the log behind them."""
     async with replicas(nats_url, database_url, late=None) as (one, other):
-        path = f"/api/orchestrations/{(await one.create())['id']}"
+        created = await one.create()
+        path = f"/api/orchestrations/{created['id']}"
         await one.http.post(f"{path}/cancel")
+        await heard(other, of=one, orchestration_id=created["id"])
         now = (await other.http.get(f"{path}/events")).json()["items"][-1]["occurred_at"]
-        alone: dict[str, Any] = {"run_projector": False}
+        alone: dict[str, Any] = {"run_projector": False, "visible_seconds": 0.05}
         async with running_api(nats_url, database_url, prepared=True, dispatching=False, **alone) as later:
             for what in ("events", "logs"):
                 assert await items(later, f"{path}/{what}") == await items(other, f"{path}/{what}")

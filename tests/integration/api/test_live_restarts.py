@@ -15,6 +15,7 @@ from deploy.local.ports import free_port
 from shared.command_handler import Cause, CommandHandler
 from shared.domain import commands as cmd
 from shared.domain.events import OrchestrationSpec, TaskSpec
+from shared.ending import end
 from shared.jetstream.connection import connect
 from shared.jetstream.event_log import JetStreamEventLog
 from shared.ports import ConflictError, LogUnavailableError
@@ -154,7 +155,7 @@ async def test_every_commit_is_seen_once_through_kills_of_the_api_of_the_broker_
             start(api)
             await more_is_seen()
 
-            working.cancel()
+            await end(working)
             await hand.do(cmd.CancelOrchestration())
         expected = await hand.sequences()
     whole = Seen()
