@@ -23,12 +23,12 @@ TASKS: Final[list[dict[str, Any]]] = [
 ]
 
 
-async def live(dispatcher: Dispatcher, created: dict[str, Any]) -> AsyncIterator[None]:
-    """Carry on a new orchestration of TASKS; gives way after each commit."""
+async def live(dispatcher: Dispatcher, created: dict[str, Any]) -> AsyncIterator[int]:
+    """Carry on a new orchestration of TASKS; gives way after each commit, with its sequence."""
     for command in _commands(*(task["id"] for task in created["tasks"])):
         decided = await dispatcher.decide(created["id"], command)
         assert decided.events, f"{command.type} changed nothing"
-        yield
+        yield decided.sequence
 
 
 def _commands(one: str, two: str) -> list[cmd.AnyCommand]:

@@ -59,7 +59,7 @@ async def provided(nats_url: str, database_url: str, prompt: str = FOREVER, **se
     with serving(create_app(SimulatorSettings(**QUICK))) as url:
         async with (
             running_api(nats_url, database_url, cursor_api_url=url, cursor_api_version="v1", **settings) as api,
-            httpx.AsyncClient(base_url=url, auth=("key", "")) as simulator,
+            httpx.AsyncClient(base_url=url, auth=("key", ""), timeout=60) as simulator,
         ):
             made = (await simulator.post("/v1/agents", json=v1_body(prompt))).json()
             created = await api.create(tasks=[TASK], activate=True)
@@ -92,6 +92,8 @@ def code_of(response: httpx.Response, status: int) -> str:
 
 async def test_a_provider_that_fails_is_asked_a_few_times_and_then_left_alone(nats_url: str, database_url: str) -> None:
     async with provided(nats_url, database_url) as p:
+        # It asks for the models by itself when it starts, and that is not to fail as well.
+        await eventually(lambda: _models_come_from(p, "provider"))
         (await p.simulator.put("/_sim/faults", json={"read_error": True})).raise_for_status()
         for _ in range(2):  # of up to three tries each
             assert (await p.ask("GET", "/status")).status_code in (502, 503)
@@ -100,6 +102,10 @@ async def test_a_provider_that_fails_is_asked_a_few_times_and_then_left_alone(na
         assert 1 <= int(answer.headers["Retry-After"]) <= 38
         assert (await p.ask("GET")).status_code == 200, "what is known here is told all the same"
         assert (await p.simulator.get("/_sim/stats")).json()["faults"]["read_error"] == 5
+
+
+async def _models_come_from(p: Provided, source: str) -> bool:
+    return bool((await p.api.http.get("/api/models")).json()["source"] == source)
 
 
 async def test_what_is_known_of_an_agent_and_what_the_provider_says_of_it(nats_url: str, database_url: str) -> None:
@@ -146,7 +152,7 @@ async def _its_files_are_listed_and_linked(p: Provided) -> None:
     assert (listed["id"], artifact["updated_at"].endswith("Z")) == (p.agent_id, True)
     found = (await p.ask("GET", "/artifacts/link", params={"path": artifact["path"]})).json()
     assert (found["id"], found["path"], bool(found["expires_at"])) == (p.agent_id, artifact["path"], True)
-    async with httpx.AsyncClient() as anybody:
+    async with httpx.AsyncClient(timeout=60) as anybody:
         assert len((await anybody.get(found["url"])).content) == artifact["size_bytes"]
     assert code_of(await p.ask("GET", "/artifacts/link", params={"path": "artifacts/none"}), 404) == "NOT_FOUND"
     assert code_of(await p.ask("GET", "/artifacts/link"), 400) == "INVALID_REQUEST"

@@ -1,12 +1,17 @@
 """Models, and what attempts have cost."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from shared.command_handler import CommandHandler
 from shared.domain.commands import AnyCommand
 from shared.domain.events import AgentStatus
 from shared.domain.models import KNOWN_WITHOUT_PROVIDER
+from shared.jetstream.event_log import JetStreamEventLog
+from shared.memory import ManualClock
+from shared.system import RandomIds
 from tests.integration.api.system import TASK, Running
 from tests.support.orchestrations import attempt_id, finish, observe, record, start
 
@@ -24,7 +29,8 @@ async def costs(api: Running, **params: Any) -> dict[str, Any]:
 
 async def decide(api: Running, orchestration_id: str, *commands: AnyCommand) -> None:
     for command in commands:
-        await api.dispatcher.decide(orchestration_id, command)
+        decided = await api.dispatcher.decide(orchestration_id, command)
+        await api.parts.reader.wait_visible("default", orchestration_id, decided.sequence)
 
 
 async def spend(api: Running, repository: str, dollars: float, *, failed: float | None = None) -> str:
@@ -48,8 +54,11 @@ async def spend(api: Running, repository: str, dollars: float, *, failed: float 
 
 async def test_costs_are_summed_over_failed_attempts_too_and_outlive_their_orchestration(shared_api: Running) -> None:
     api = shared_api
+    clock = ManualClock(datetime(2026, 11, 15, 12, tzinfo=UTC))  # the month is not to end in between
+    api.dispatcher.handler = CommandHandler(JetStreamEventLog(api.runtime.nc), clock, RandomIds())
     assert (await costs(api))["total"] == {"cost": 0.0, "attempts": 0, "failed_attempts": 0, "duration": 0}
     first = await spend(api, "acme/shop", 0.25, failed=0.1)
+    clock.advance(timedelta(minutes=5))
     second = await spend(api, "acme/site", 0.2)
     total = {"cost": 0.55, "attempts": 3, "failed_attempts": 1, "duration": 150_000}
     whole = await costs(api)

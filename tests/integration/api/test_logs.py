@@ -49,10 +49,16 @@ async def all_lines(api: Running, path: str, **params: Any) -> list[View]:
     return [orjson.loads(line) for line in response.text.splitlines()]
 
 
+async def lived(api: Running, **fields: Any) -> View:
+    """An orchestration with a whole life behind it; whoever reads afterwards sees all of it."""
+    created = await api.create(tasks=TASKS, failurePolicy="continue", **fields)
+    async for sequence in live(api.dispatcher, created):
+        await api.parts.reader.wait_visible("default", created["id"], sequence)
+    return created
+
+
 async def test_the_log_of_a_life_in_pages_and_in_lines(api: Running) -> None:
-    created = await api.create(tasks=TASKS, metadata=ODD, model="gpt-99", failurePolicy="continue")
-    async for _ in live(api.dispatcher, created):
-        pass
+    created = await lived(api, metadata=ODD, model="gpt-99")
     path = f"/api/orchestrations/{created['id']}/logs"
     lines = await all_lines(api, path)
     assert lines[0]["message"] == "created by operator: 2 tasks on https://github.com/acme/shop at main"
@@ -86,9 +92,7 @@ async def test_the_log_of_a_life_in_pages_and_in_lines(api: Running) -> None:
 
 
 async def test_events_come_in_pages_of_whole_commits(api: Running) -> None:
-    created = await api.create(tasks=TASKS, failurePolicy="continue")
-    async for _ in live(api.dispatcher, created):
-        pass
+    created = await lived(api)
     path = f"/api/orchestrations/{created['id']}/events"
     events = await all_pages(api, path)
     assert [event["version"] for event in events] == list(range(1, len(events) + 1))
