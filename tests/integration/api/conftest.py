@@ -6,6 +6,7 @@ import pytest
 import pytest_asyncio
 
 from deploy.local.postgres import PostgresServer
+from services.api import middleware
 from tests.integration.api.holders import make_key
 from tests.integration.api.system import Running, running_api
 from tests.support.servers import fresh_database, nats_server
@@ -23,6 +24,12 @@ async def _shared_api(postgres: PostgresServer) -> AsyncIterator[Running]:
     with nats_server() as nats, fresh_database(postgres) as database_url:
         async with running_api(nats.url, database_url) as running:
             yield running
+
+
+@pytest.fixture
+def bodies_to_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a body that is too large the rest is read, however slowly it comes: else the answer may be lost with it."""
+    monkeypatch.setattr(middleware, "_DRAIN_SECONDS", 60.0)
 
 
 @pytest_asyncio.fixture(name="keys", scope="module", loop_scope="module")

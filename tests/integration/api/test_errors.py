@@ -163,6 +163,7 @@ def has_the_shape(response: httpx.Response, status: int, code: str) -> dict[str,
     return error
 
 
+@pytest.mark.usefixtures("bodies_to_their_end")
 @pytest.mark.parametrize("case", [*PATHS, *METHODS, *BODIES, *KINDS, *PARAMETERS, *HEADERS], ids=str)
 async def test_an_error_has_the_one_shape(shared_api: Running, case: Case) -> None:
     response = await shared_api.http.request(case.method, case.path, **case.request)
@@ -191,12 +192,13 @@ async def test_a_method_that_is_not_taken_is_answered_with_those_that_are(
 
 
 async def test_a_method_that_is_not_taken_is_told_without_a_key(shared_api: Running) -> None:
-    async with httpx.AsyncClient(base_url=shared_api.url, trust_env=False) as anybody:
+    async with httpx.AsyncClient(base_url=shared_api.url, timeout=60, trust_env=False) as anybody:
         has_the_shape(await anybody.put(LIST), 405, "METHOD_NOT_ALLOWED")
         has_the_shape(await anybody.get("/nowhere"), 404, "NOT_FOUND")
         has_the_shape(await anybody.get(LIST), 401, "UNAUTHORIZED")
 
 
+@pytest.mark.usefixtures("bodies_to_their_end")
 async def test_a_body_without_an_announced_length_is_cut_off_just_so(shared_api: Running) -> None:
     async def endless() -> AsyncIterator[bytes]:
         for _ in range(40):

@@ -12,6 +12,7 @@ import orjson
 import psycopg
 import pytest
 
+from services.api import bulk
 from services.api.idempotency_store import Answer, Claim, IdempotencyStore
 from shared.jetstream.publish import Ack, Publisher
 from shared.jetstream.topology import COMMANDS
@@ -163,8 +164,9 @@ async def test_a_key_is_free_for_something_new_when_a_day_has_passed(replicas: R
 
 
 async def test_who_loses_the_table_gets_the_same_orchestration_on_the_same_day(replicas: Replicas) -> None:
+    noon = datetime.now(UTC).replace(hour=12)
     for api in (replicas.one, replicas.two):
-        api.parts.idempotency._clock = _Fixed(datetime.now(UTC).replace(hour=12))
+        api.parts.idempotency._clock = _Fixed(noon)
     first = await post(replicas.one, "key", order(name="one"))
     async with session(replicas.database_url, name="test", autocommit=True) as database:
         await database.execute("DELETE FROM idempotency")
@@ -289,7 +291,10 @@ async def test_wherever_the_process_dies_a_repeat_creates_at_most_what_is_missin
     assert await names(replicas.two) == dict.fromkeys(DEATHS, 1)
 
 
-async def test_a_bulk_that_died_half_way_creates_only_what_is_missing(replicas: Replicas) -> None:
+async def test_a_bulk_that_died_half_way_creates_only_what_is_missing(
+    replicas: Replicas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "_BEGIN_SECONDS", 200.0)  # whatever they take here
     body = {"repositories": [f"acme/r{n}" for n in range(30)], "tasks": [TASK], "name": "one"}
     _publisher_dies(7)(replicas.one)
     await post(replicas.one, "key", body, BULK)

@@ -5,6 +5,7 @@ import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -80,28 +81,34 @@ def slow_one(api: Running) -> Listener:
     return max(topic.listeners, key=lambda listener: (listener.cut_off is not None, listener.waiting_bytes))
 
 
-async def rename_until(api: Running, orchestration_id: str, done: Callable[[], bool]) -> None:
-    """Commit what makes large messages until it is so."""
+async def rename_until(api: Running, orchestration_id: str, done: Callable[[], bool], seen: Seen | None = None) -> None:
+    """Commit what makes large messages until it is so, each when the one before was `seen`."""
     number = 0
     while not done():
         number += 1
         assert number < 2000, "the client was never cut off"
         changes = {"name": f"name {number}", "metadata": {"filler": _FILLER}}
-        await api.dispatcher.decide(orchestration_id, cmd.UpdateOrchestration(changes=changes))
+        decided = await api.dispatcher.decide(orchestration_id, cmd.UpdateOrchestration(changes=changes))
+        if seen is not None:
+            await eventually(partial(_has_seen, seen, decided.sequence), interval=0.001)
+
+
+def _has_seen(seen: Seen, sequence: int) -> bool:
+    return seen.after >= sequence
 
 
 @pytest.mark.parametrize("stand_still", [slow_sse, slow_websocket])
 async def test_who_stands_still_is_cut_off_told_where_to_resume_and_delays_nobody(
     api: Running, stand_still: Callable[[Running, str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api.parts.hub, "_limits", Limits(changes=50))  # the real one takes five times as long to fill
+    monkeypatch.setattr(api.parts.hub, "_limits", Limits(changes=10))  # the real one takes many times as long to fill
     mine = (await api.create())["id"]
     quick = Seen()
     following = asyncio.create_task(follow_websocket(api.url, mine, quick))
     await eventually(lambda: quick.messages)
     async with stand_still(api, mine) as read_on:
         await eventually(lambda: api.parts.hub.listeners == 2)
-        await rename_until(api, mine, lambda: slow_one(api).cut_off is Cut.SLOW)
+        await rename_until(api, mine, lambda: slow_one(api).cut_off is Cut.SLOW, quick)
         newest = api.parts.reader._newest.of("default", mine)
         await eventually(lambda: quick.after == newest, timeout=30)
         found = [message for message in await read_on() if message["type"] != "heartbeat"]

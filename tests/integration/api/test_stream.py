@@ -168,7 +168,7 @@ async def test_stopping_sends_clients_away_with_a_hint_and_waits_for_nobody(nats
         listening = asyncio.create_task(listen(api, created["id"], joined))
         await joined.wait()
         api.parts.hub.close()
-        await asyncio.wait_for(listening, 5)
+        await asyncio.wait_for(listening, 30)
         refused = await api.http.get(f"/api/orchestrations/{created['id']}/stream")
         assert refused.status_code == 503
     assert ending[-1].event == "resume"

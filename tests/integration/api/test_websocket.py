@@ -9,6 +9,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
+from services.api import telling
 from shared.domain import commands as cmd
 from tests.integration.api.holders import make_key
 from tests.integration.api.live_clients import Seen, follow_sse, follow_websocket, websocket
@@ -182,7 +183,11 @@ async def test_a_key_that_may_not_read_or_is_another_teams_is_refused(shared_api
         assert (found, error["code"]) == (status, code)
 
 
-async def test_open_streams_end_when_their_key_is_revoked(nats_url: str, database_url: str) -> None:
+async def test_open_streams_end_when_their_key_is_revoked(
+    nats_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Or a database that stands still for so long would end the stream as one whose key cannot be checked.
+    monkeypatch.setattr(telling, "_CHECK_SECONDS", 60.0)
     async with running_api(nats_url, database_url, check_key_seconds=0.2, heartbeat_seconds=0.1) as api:
         mine = (await api.create())["id"]
         made = await make_key(api, permissions=["orchestrations:read"])
