@@ -102,6 +102,7 @@ async def outlived(
     calling = asyncio.create_task(refused(call))
     await eventually(lambda: limits)
     limit = limits[0]
+    assert limit.when() is not None
     await eventually(find)
     limit.reschedule(asyncio.get_running_loop().time())
     error = await calling

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tests.fuzz.things import Things, make_things
 from tests.integration.api.system import KEY
@@ -46,6 +46,7 @@ class Target:
             "FUZZ_KEY": KEY,
             "FUZZ_THINGS": json.dumps(self.things.as_json()),
             "PYTHONPATH": str(_PROJECT),
+            "PYTHONHASHSEED": "0",
         }
         command = ("-m", "schemathesis.cli", "--config-file", str(_FOLDER / "schemathesis.toml"), "run")
         with temporary_folder() as folder:  # for what it writes down between two runs
@@ -70,7 +71,13 @@ class Target:
 @asynccontextmanager
 async def target(nats_url: str, database_url: str) -> AsyncIterator[Target]:
     """An api with a provider behind it, an agent at work there, and all that `make_things` makes."""
-    async with provided(nats_url, database_url, get_rate_per_minute=_NO_LIMIT, list_rate_per_minute=_NO_LIMIT) as p:
+    settings: dict[str, Any] = {
+        "get_rate_per_minute": _NO_LIMIT,
+        "list_rate_per_minute": _NO_LIMIT,
+        # On a machine that is busy rows that are late are not to lead to a 503.
+        "visible_seconds": 30.0,
+    }
+    async with provided(nats_url, database_url, **settings) as p:
         things = await make_things(p.api, database_url)
         _add_agent(things, p)
         yield Target(p.api.url, things)
