@@ -24,6 +24,7 @@ async def test_each_attempt_has_one_agent_and_each_end_is_seen_whatever_is_lost(
         "CURSOR_API_VERSION": version,
         "MAX_CONCURRENT_AGENTS": "20",
         "LOST_AFTER_SECONDS": "2",
+        "REPLY_SECONDS": "10",
         "SIMULATOR_CANCEL_SECONDS": "0.3",
         "SIMULATOR_FAULTS": json.dumps({**LOST_REPLIES, **SILENCED[version]}),
     }

@@ -18,7 +18,7 @@ from deploy.local.ports import COUNTER
 from tests.support.eventually import eventually
 from tests.support.servers import temporary_folder
 
-_READY_SECONDS = 60.0
+_READY_SECONDS = 120.0
 _STOP_SECONDS = 40.0
 ENDED = ("COMPLETED", "PARTIAL_COMPLETED", "FAILED", "CANCELLED")
 
@@ -43,13 +43,13 @@ class RunningSystem:
 
     async def simulator(self, what: str = "stats") -> dict[str, Any]:
         """What the provider saw; `what` is the name of another page of its control."""
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
             found: dict[str, Any] = (await client.get(f"{self._control}/{what}")).json()
             return found
 
     async def switch(self, **faults: Any) -> None:
         """Turn these faults of the provider on or off, and leave the others."""
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
             (await client.patch(f"{self._control}/faults", json=faults)).raise_for_status()
 
     @property
