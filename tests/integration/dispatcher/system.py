@@ -38,6 +38,8 @@ TEAM = "team-1"
 REPOSITORY = "https://github.com/acme/shop"
 SECRET = "a-master-secret-of-at-least-32-characters"
 NOBODY = "http://127.0.0.1:1"  # nothing listens there: webhooks are lost
+NO_POLLS: dict[str, Any] = {"poll_first_seconds": 600, "poll_interval_seconds": 600}
+"""For the monitor: whatever it learns in time, it learns otherwise."""
 
 
 @dataclass
@@ -92,7 +94,7 @@ class System:
         await JetStreamPublisher(self.nc).publish(
             command_subject(TEAM, orchestration), message.encode(), stream=COMMANDS
         )
-        return Reply.decode((await answer.next_msg(timeout=10)).data)
+        return Reply.decode((await answer.next_msg(timeout=30)).data)
 
     @property
     def handler(self) -> CommandHandler:
@@ -109,7 +111,7 @@ class System:
         assert state is not None
         return state
 
-    async def ended(self, orchestration: str, *, timeout: float = 30) -> Orchestration:
+    async def ended(self, orchestration: str, *, timeout: float = 60) -> Orchestration:
         async def over() -> Orchestration:
             state = await self.state(orchestration)
             assert state.status.is_terminal, {name: task.status for name, task in state.tasks.items()}
@@ -123,6 +125,10 @@ class System:
 
     async def stats(self) -> dict[str, Any]:
         return json_of(await self.provider.get("/_sim/stats"))
+
+    async def finish(self, agent_id: str) -> None:
+        """Have the agent finish its work now."""
+        json_of(await self.provider.post(f"/_sim/agents/{agent_id}", json={"status": "FINISHED"}))
 
     async def messages(self, stream: str) -> int:
         return (await self.nc.jsm().stream_info(stream)).state.messages
@@ -144,7 +150,7 @@ class System:
                 assert await self.messages(stream) == 0, stream
             assert await self.messages("DEAD") == 0
 
-        await eventually(rest, timeout=15, interval=0.1)
+        await eventually(rest, timeout=60, interval=0.1)
 
 
 @asynccontextmanager

@@ -8,7 +8,8 @@ import pytest
 from deploy.local.nats import NatsServer
 from shared.cursor.provider import ApiVersion
 from shared.domain.events import AgentStatusChanged, OrchestrationStatus, TaskStatus
-from tests.integration.dispatcher.system import System, system, task
+from tests.integration.dispatcher.system import NO_POLLS, System, system, task
+from tests.simulator.serving import json_of
 from tests.support.eventually import eventually
 
 both: pytest.MarkDecorator = pytest.mark.parametrize("version", ["v0", "v1"])
@@ -41,10 +42,10 @@ async def test_three_tasks_run_to_the_end_one_after_the_other(nats: NatsServer, 
         await s.at_rest()
 
 
-async def test_on_v1_an_end_is_seen_by_the_stream_long_before_the_poll(nats: NatsServer) -> None:
-    async with system(nats, "v1", monitor={"poll_interval_seconds": 600}) as s:
+async def test_on_v1_an_end_is_seen_by_the_stream_without_a_poll(nats: NatsServer) -> None:
+    async with system(nats, "v1", monitor=NO_POLLS) as s:
         orchestration = await s.submit(task("a"))
-        state = await s.ended(orchestration, timeout=10)
+        state = await s.ended(orchestration)
         assert state.status is OrchestrationStatus.COMPLETED
         ends = [e for e in await s.events(orchestration) if isinstance(e, AgentStatusChanged) and e.status.is_terminal]
         assert [end.source for end in ends] == ["stream"]
@@ -65,7 +66,7 @@ async def test_retries_that_are_due_at_different_times_all_come(nats: NatsServer
     async with system(nats, "v1") as s:
         tasks = [task(f"t{n}", n, marker=f"[[sim:fail={n % 4}]]") for n in range(8)]
         spec = {"execution_mode": "parallel", "failure_policy": "continue"}
-        state = await s.ended(await s.submit(*tasks, **spec), timeout=40)
+        state = await s.ended(await s.submit(*tasks, **spec))
         assert state.status is OrchestrationStatus.COMPLETED
         assert await creates(s) == sorted(n % 4 + 1 for n in range(8))
         await s.at_rest()
@@ -139,7 +140,7 @@ async def test_two_dispatchers_and_two_monitors_make_one_agent_for_each_attempt(
             )
         )
         for orchestration in orchestrations:
-            state = await s.ended(orchestration, timeout=50)
+            state = await s.ended(orchestration)
             assert state.status is OrchestrationStatus.COMPLETED
             started = [event.type for event in await s.events(orchestration)].count("attempt.started")
             assert started == sum(len(found.attempts) for found in state.tasks.values())
@@ -151,12 +152,21 @@ async def test_two_dispatchers_and_two_monitors_make_one_agent_for_each_attempt(
 
 
 async def test_no_more_agents_run_than_there_are_slots_over_all_orchestrations(nats: NatsServer) -> None:
-    async with system(nats, "v1", dispatchers=2, dispatcher={"max_concurrent_agents": 2}, duration_seconds=0.2) as s:
+    first_two_stay = {"slow": {"count": 2, "seconds": 600}}
+    size = {"max_concurrent_agents": 2}
+    async with system(nats, dispatchers=2, dispatcher=size, duration_seconds=0.2, faults=first_two_stay) as s:
         orchestrations = await asyncio.gather(
             *(s.submit(*(task(unique("t"), n) for n in range(4)), execution_mode="parallel") for _ in range(4))
         )
+
+        async def two_are_at_work() -> None:
+            assert (await s.stats())["running"] == 2
+
+        await eventually(two_are_at_work)
+        for agent in json_of(await s.provider.get("/_sim/agents"))["agents"]:
+            await s.finish(agent["id"])
         for orchestration in orchestrations:
-            assert (await s.ended(orchestration, timeout=50)).status is OrchestrationStatus.COMPLETED
+            assert (await s.ended(orchestration)).status is OrchestrationStatus.COMPLETED
         stats = await s.stats()
         assert stats["creates"] == 16
         assert stats["max_running"] == 2
@@ -168,9 +178,9 @@ async def test_a_dispatcher_that_ends_in_the_middle_of_a_create_leaves_no_second
     nats: NatsServer, version: ApiVersion
 ) -> None:
     ending = {"stop_seconds": 0.1, "create_settle_seconds": 5}
-    async with system(nats, version, dispatchers=0, dispatcher=ending, create_seconds=1, duration_seconds=3) as s:
+    async with system(nats, version, dispatchers=0, dispatcher=ending, duration_seconds=3) as s:
         async with s.dispatcher():
-            orchestration = await s.submit(task("a"))
+            orchestration = await s.submit(task("a", marker="[[sim:create_hang=1]]"))
 
             async def under_way() -> bool:
                 return bool((await s.stats())["creates"] == 1)

@@ -13,12 +13,10 @@ from shared.domain.commands import (
     PauseOrchestration,
 )
 from shared.domain.events import OrchestrationStatus
-from tests.integration.dispatcher.system import system, task
+from tests.integration.dispatcher.system import NO_POLLS, system, task
 from tests.simulator.serving import FOREVER
 from tests.support.eventually import eventually
 
-# Nobody polls here: what is to stop is looked at in a hurry, or not at all.
-NO_POLLS = {"poll_interval_seconds": 600}
 BEFORE, AFTER, UNANSWERED = "stop_error_before", "stop_error_after", "stop_reset_after"
 ASKS = (CancelOrchestration, DeleteOrchestration, PauseOrchestration)
 
@@ -40,13 +38,14 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_no_agent_is_left_at_work_whatever_becomes_of_the_stops(
     nats: NatsServer, version: ApiVersion, faults: dict[str, Any]
 ) -> None:
+    # What is to stop is looked at in a hurry, or not at all.
     async with system(nats, version, monitor=NO_POLLS, dispatcher={"max_concurrent_agents": 20}, faults=faults) as s:
         orchestrations = [await s.submit(task(f"task-{number}", marker=FOREVER)) for number in range(9)]
 
         async def at_work() -> None:
             assert (await s.stats())["running"] >= 3
 
-        await eventually(at_work, timeout=20)
+        await eventually(at_work, timeout=60)
         for number, orchestration in enumerate(orchestrations):
             await s.do(orchestration, ASKS[number % 3]())
 
@@ -57,7 +56,7 @@ async def test_no_agent_is_left_at_work_whatever_becomes_of_the_stops(
                 assert state.status is (OrchestrationStatus.PAUSED if paused else OrchestrationStatus.CANCELLED)
                 assert not list(state.active_attempts())
 
-        await eventually(over, timeout=60, interval=0.2)
+        await eventually(over, timeout=120, interval=0.2)
         stats = await s.stats()
         assert stats["running"] == 0
         assert max(stats["creates_by_attempt"].values()) == 1

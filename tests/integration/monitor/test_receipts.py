@@ -13,7 +13,7 @@ from shared.domain.events import AgentStatusChanged, OrchestrationStatus, TaskSt
 from shared.jetstream.publish import JetStreamPublisher
 from shared.jetstream.topology import DEAD, RECEIPTS, receipt_subject
 from shared.messages import Receipt
-from tests.integration.dispatcher.system import TEAM, System, system, task
+from tests.integration.dispatcher.system import NO_POLLS, TEAM, System, system, task
 from tests.support.eventually import eventually
 
 
@@ -46,7 +46,7 @@ async def receive(s: System, orchestration: str, agent: dict[str, Any], **change
 @pytest.fixture
 async def without_polls(nats: NatsServer) -> AsyncIterator[System]:
     """v0, where only a receipt can tell of an end in time."""
-    async with system(nats, "v0", monitor={"poll_interval_seconds": 600}, duration_seconds=0.5) as s:
+    async with system(nats, "v0", monitor=NO_POLLS, duration_seconds=0.5) as s:
         yield s
 
 
@@ -56,14 +56,14 @@ async def test_a_receipt_ends_the_task_without_a_poll_however_often_it_comes(wit
     agent = await started(s, orchestration)
     for _ in range(10):
         await receive(s, orchestration, agent, status="FINISHED")
-    state = await s.ended(orchestration, timeout=15)
+    state = await s.ended(orchestration)
     assert state.status is OrchestrationStatus.COMPLETED
     ends = [e for e in await s.events(orchestration) if isinstance(e, AgentStatusChanged) and e.status.is_terminal]
     assert [end.source for end in ends] == ["webhook"]
 
 
 async def test_a_receipt_that_lies_ends_nothing(nats: NatsServer) -> None:
-    async with system(nats, "v0", monitor={"poll_interval_seconds": 600}) as s:
+    async with system(nats, "v0", monitor=NO_POLLS) as s:
         orchestration = await s.submit(task("a", marker="[[sim:slow=600]]"))
         agent = await started(s, orchestration)
         await receive(s, orchestration, agent, status="FINISHED")
@@ -84,7 +84,7 @@ async def test_a_receipt_that_is_none_is_parked_and_the_next_is_handled(without_
     await publisher.publish(receipt_subject("cursor"), b"what is this", stream=RECEIPTS)
     await receive(s, orchestration, agent, status=7)
     await receive(s, orchestration, agent, status="FINISHED")
-    assert (await s.ended(orchestration, timeout=15)).status is OrchestrationStatus.COMPLETED
+    assert (await s.ended(orchestration)).status is OrchestrationStatus.COMPLETED
 
     async def parked() -> bool:
         return await s.messages(DEAD) >= 2

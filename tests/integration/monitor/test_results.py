@@ -54,7 +54,8 @@ async def test_the_crowd_is_as_many_as_are_watched(nats: NatsServer) -> None:
     crowd = Crowd(nc, every=0.05)
     counting = asyncio.create_task(crowd.keep_counting())
     for number in range(3):
-        await JetStreamPublisher(nc).publish(watch_subject("v1", f"attempt-{number}"), b"{}", stream=WATCH)
+        subject = watch_subject("v1", f"attempt-{number}")
+        await JetStreamPublisher(nc).publish(subject, b"{}", stream=WATCH, msg_id=subject)
     await eventually(lambda: crowd.size == 3)
     counting.cancel()
     await close(nc)

@@ -20,7 +20,8 @@ from shared.envelope import encode
 from shared.jetstream.connection import close, connect
 from shared.jetstream.event_log import JetStreamEventLog
 from shared.messages import Progress
-from tests.integration.dispatcher.system import TEAM, System, system, task
+from tests.integration.dispatcher.system import NO_POLLS, TEAM, System, system, task
+from tests.simulator.serving import FOREVER
 from tests.support.eventually import eventually
 
 STREAM = "GET /v1/agents/{id}/runs/{runId}/stream"
@@ -39,7 +40,7 @@ async def told_by(s: System, orchestration: str) -> list[str]:
 
 
 async def test_an_end_is_seen_at_once_without_a_poll(nats: NatsServer) -> None:
-    async with system(nats, monitor={"poll_interval_seconds": 600}, duration_seconds=1) as s:
+    async with system(nats, monitor=NO_POLLS, duration_seconds=1) as s:
         orchestration = await s.submit(task("a"))
         assert (await s.ended(orchestration)).status is OrchestrationStatus.COMPLETED
         assert await told_by(s, orchestration) == ["stream"]
@@ -55,7 +56,7 @@ async def test_an_end_is_seen_at_once_without_a_poll(nats: NatsServer) -> None:
 async def test_a_stream_that_is_not_there_yet_or_breaks_is_opened_again_and_tells_the_end(
     nats: NatsServer, fault: str
 ) -> None:
-    async with system(nats, monitor={"poll_interval_seconds": 600}, duration_seconds=3) as s:
+    async with system(nats, monitor=NO_POLLS, duration_seconds=3) as s:
         orchestration = await s.submit(task("a", marker=f"[[sim:{fault}]]"))
         assert (await s.ended(orchestration)).status is OrchestrationStatus.COMPLETED
         assert await told_by(s, orchestration) == ["stream"]
@@ -64,13 +65,24 @@ async def test_a_stream_that_is_not_there_yet_or_breaks_is_opened_again_and_tell
 
 @pytest.mark.parametrize("fault", ["stream_expired", "stream_silent"])
 async def test_where_a_stream_tells_nothing_the_poll_sees_the_end(nats: NatsServer, fault: str) -> None:
-    async with system(nats, monitor={"poll_interval_seconds": 0.3}, duration_seconds=1) as s:
-        orchestration = await s.submit(task("a", marker=f"[[sim:{fault}]]"))
+    async with system(nats, monitor={"poll_interval_seconds": 0.3}) as s:
+        orchestration = await s.submit(task("a", marker=f"[[sim:{fault}]] {FOREVER}"))
+        await eventually(lambda: is_followed(s, 1))
+        polled = await calls(s, READ)
+        await eventually(lambda: was_polled(s, polled + 3))
+        await s.finish((await s.state(orchestration)).tasks["a"].attempts[-1].agent_id or "")
         assert (await s.ended(orchestration)).status is OrchestrationStatus.COMPLETED
         assert await told_by(s, orchestration) == ["poll"]
         assert await calls(s, STREAM) == 1
 
 
+@pytest.fixture
+def patient_claims(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that stands still for some seconds is not taken for one that follows nothing."""
+    monkeypatch.setattr("services.monitor.claims._ANSWER_SECONDS", 15)
+
+
+@pytest.mark.usefixtures("patient_claims")
 async def test_an_agent_has_one_stream_however_many_monitors_there_are(nats: NatsServer) -> None:
     async with system(nats, monitors=3, monitor={"poll_interval_seconds": 0.1}) as s:
         await s.submit(task("a", marker="[[sim:slow=600]]"))
@@ -99,16 +111,17 @@ async def test_streams_and_polls_keep_to_the_limit_that_all_share(
         assert float((await s.nc.jsm().get_last_msg("KV_limits", "$KV.limits.stream")).data or b"") > 0
 
 
+@pytest.mark.usefixtures("patient_claims")
 async def test_a_stream_goes_to_another_monitor_when_the_one_that_follows_it_is_killed(nats: NatsServer) -> None:
     async with system(nats, monitors=0) as s, a_monitor_of_its_own(s) as follower:
         await s.submit(task("a", marker="[[sim:slow=600]]"))
-        await eventually(lambda: is_followed(s, 1), timeout=30)
+        await eventually(lambda: is_followed(s, 1), timeout=90)
         async with s.monitor():
             polled = await calls(s, READ)
             await eventually(lambda: was_polled(s, polled + 5), timeout=30)
             assert await calls(s, STREAM) == 1
             follower.kill()
-            await eventually(lambda: is_followed(s, 2), timeout=60)
+            await eventually(lambda: is_followed(s, 2), timeout=90)
 
 
 async def is_followed(s: System, times: int) -> bool:
@@ -142,7 +155,7 @@ async def a_monitor_of_its_own(s: System) -> AsyncIterator[asyncio.subprocess.Pr
 
 
 async def test_what_an_agent_is_at_is_told_as_it_goes_and_is_kept_nowhere(nats: NatsServer) -> None:
-    async with system(nats, monitor={"poll_interval_seconds": 600}, duration_seconds=1.5) as s:
+    async with system(nats, monitor=NO_POLLS, duration_seconds=20) as s:
         heard: list[tuple[str, Progress]] = []
 
         async def on_progress(message: Msg) -> None:
@@ -150,11 +163,12 @@ async def test_what_an_agent_is_at_is_told_as_it_goes_and_is_kept_nowhere(nats: 
 
         await s.nc.subscribe("progress.>", cb=on_progress)
         orchestration = await s.submit(task("a"))
-        await s.ended(orchestration)
+        await eventually(lambda: heard)
         attempt = (await s.state(orchestration)).tasks["a"].attempts[-1]
+        await s.finish(attempt.agent_id or "")
+        await s.ended(orchestration)
         assert {subject for subject, _ in heard} == {f"progress.{TEAM}.{orchestration}"}
         assert {progress.attempt_id for _, progress in heard} == {attempt.attempt_id}
-        assert 1 <= len(heard) <= 4  # of at least seven events in two seconds
         assert all(progress.tool or progress.text for _, progress in heard)
         log = await JetStreamEventLog(s.nc).read(TEAM, orchestration)
         assert not [stored for stored in log if b"make test" in encode(stored.commit)]
@@ -178,6 +192,7 @@ async def is_claimed(claim: str, nc: Client) -> bool:
     return not await is_free(claim, nc)
 
 
+@pytest.mark.usefixtures("patient_claims")
 async def test_a_claim_is_one_process_s_until_it_gives_it_back(nats: NatsServer) -> None:
     async with connection(nats) as ours, connection(nats) as theirs:
         async with BrokerClaims(ours).held("a") as is_ours, BrokerClaims(ours).held("b") as is_ours_too:
@@ -187,6 +202,7 @@ async def test_a_claim_is_one_process_s_until_it_gives_it_back(nats: NatsServer)
             for claim in ("a", "b", "a"):
                 assert await is_claimed(claim, theirs)
             assert await is_free("c", theirs)
+        await ours.flush()  # or the broker would still ask there
         await eventually(lambda: is_free("a", theirs))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from nats.aio.msg import Msg
 
 from deploy.local.nats import NatsServer
 from services.api.sweeps import Sweeps
@@ -15,6 +16,7 @@ from services.monitor import sweep as sweep_module
 from shared.cursor.provider import ApiVersion
 from shared.domain.state import Attempt
 from shared.postgres.migrate import migrate
+from shared.sweeping import SWEEP_SUBJECT
 from tests.integration.api.holders import holding, make_key
 from tests.integration.api.system import KEY, NOBODY, Running, running_api
 from tests.integration.dispatcher.system import System, system
@@ -61,7 +63,7 @@ class Swept:
         async def claimed() -> None:
             assert (await self.sweep(dryRun=True))["ours"] == most
 
-        await eventually(claimed, timeout=15)
+        await eventually(claimed)
 
 
 @asynccontextmanager
@@ -161,12 +163,21 @@ async def test_without_a_monitor_its_database_the_provider_or_an_answer_in_time_
 ) -> None:
     await asyncio.to_thread(migrate, database_url)
     async with (
-        system(nats, dispatchers=0, monitors=0),
+        system(nats, dispatchers=0, monitors=0) as s,
         running_api(nats.url, database_url, dispatching=False, prepared=True) as api,
     ):
         status, code, message = await refused(api)
         assert (status, code) == (503, "SERVICE_UNAVAILABLE")
         assert "no monitor" in message
+
+        async def say_nothing(_: Msg) -> None: ...
+
+        await s.nc.subscribe(SWEEP_SUBJECT, cb=say_nothing)
+        await s.nc.flush()
+        object.__setattr__(api.parts, "sweeps", Sweeps(api.runtime.nc, seconds=0.1))
+        status, code, message = await refused(api)
+        assert (status, code) == (503, "SERVICE_UNAVAILABLE")
+        assert "goes on" in message
     async with (
         system(nats, dispatchers=0, monitor={"database_url": None}),
         running_api(nats.url, database_url, dispatching=False, prepared=True) as api,
@@ -177,7 +188,3 @@ async def test_without_a_monitor_its_database_the_provider_or_an_answer_in_time_
     async with swept(nats, database_url, cursor_api_url=NOBODY) as w:
         status, code, message = await refused(w.api)
         assert (status, code) == (502, "CURSOR_API_ERROR")
-        object.__setattr__(w.api.parts, "sweeps", Sweeps(w.api.runtime.nc, seconds=0.001))
-        status, code, message = await refused(w.api)
-        assert (status, code) == (503, "SERVICE_UNAVAILABLE")
-        assert "goes on" in message
