@@ -70,7 +70,7 @@ def settings_for(nats: NatsServer, **changes: Any) -> NotifierSettings:
 
 @asynccontextmanager
 async def notifier(
-    nats: NatsServer, nc: Client, *, schedule: Sequence[timedelta] = QUICK, send_seconds: float = 5.0
+    nats: NatsServer, nc: Client, *, schedule: Sequence[timedelta] = QUICK, send_seconds: float = 60.0
 ) -> AsyncIterator[None]:
     settings = settings_for(nats, allow_private_webhooks=True)
     runtime = Runtime(nc=nc, readiness=Readiness(), stop=asyncio.Event())
@@ -111,7 +111,7 @@ def verify(request: Received) -> dict[str, Any]:
 
 
 async def tried(told: Receiver, times: int) -> list[Received]:
-    await eventually(lambda: len(told.requests) >= times)
+    await eventually(lambda: len(told.requests) >= times, timeout=90)  # a process may have to start first
     return told.requests
 
 
@@ -146,7 +146,7 @@ async def test_subscribers_get_cloud_events(nats: NatsServer, nc: Client) -> Non
     async with receiver(status(200)) as told, notifier(nats, nc):
         story = await ended(nc, told.url())
         subscription = await nc.jetstream().subscribe(f"orchestrations.{TEAM}.>", stream=PUBLIC, ordered_consumer=True)
-        events = [orjson.loads((await subscription.next_msg(timeout=10)).data) for _ in range(7)]
+        events = [orjson.loads((await subscription.next_msg(timeout=60)).data) for _ in range(7)]
     assert {event["source"] for event in events} == {f"/orchestrations/{story.id}"}
     assert "orchestrator.orchestration.completed.v1" in {event["type"] for event in events}
     recorded = {r.id for stored in await story.commits() for r in stored.commit.events}
@@ -228,7 +228,8 @@ async def test_a_body_that_never_ends_does_not_turn_a_success_into_a_failure(nat
         await writer.drain()
         await hang(writer)
 
-    async with receiver(drip) as told, notifier(nats, nc, send_seconds=0.3):
+    # Within this the head has to come, also on a machine that stands still for a while.
+    async with receiver(drip) as told, notifier(nats, nc, send_seconds=3):
         await ended(nc, told.url())
         await tried(told, 1)
         await nothing_is_left_to_deliver(nc)
@@ -240,7 +241,7 @@ async def test_the_receiver_is_given_the_time_that_it_asks_for(nats: NatsServer,
     async with receiver(status(429, Retry_After="1"), status(200)) as told, notifier(nats, nc):
         await ended(nc, told.url())
         first, second = await tried(told, 2)
-    assert 0.9 <= second.at - first.at < 5
+    assert 0.9 <= second.at - first.at < 20
 
 
 async def test_a_commit_that_comes_twice_leads_to_one_delivery(nats: NatsServer, nc: Client) -> None:
@@ -269,7 +270,7 @@ async def test_a_host_that_hangs_does_not_delay_the_others(nats: NatsServer, nc:
             await ended(nc, slow.url("127.0.0.1"))
         for _ in range(10):
             await ended(nc, quick.url("localhost"))
-        async with notifier(nats, nc, send_seconds=60):
+        async with notifier(nats, nc, send_seconds=600):
             await eventually(lambda: slow.requests)
             await tried(quick, 10)
             assert len(slow.requests) <= 10, "not one of the slow ones has been given up yet"
@@ -293,9 +294,9 @@ async def test_a_notifier_killed_after_it_has_sent_sends_again_under_the_same_id
         await victim.wait()
         assert await count(nc, DELIVERIES) == 1
         async with notifier(nats, nc):
-            first, second = await tried(told, 2)
+            await tried(told, 2)
             await nothing_is_left_to_deliver(nc)
-    assert (first.headers["webhook-id"], first.body) == (second.headers["webhook-id"], second.body)
+    assert len({(request.headers["webhook-id"], request.body) for request in told.requests}) == 1
 
 
 async def test_the_service_starts_says_that_it_is_ready_and_stops_when_asked(nats: NatsServer, nc: Client) -> None:
@@ -303,11 +304,11 @@ async def test_the_service_starts_says_that_it_is_ready_and_stops_when_asked(nat
     async with receiver(status(200)) as told:
         service = await child(nats, "services.notifier", HEALTH_PORT=str(port), NATS_MONITOR_URL=nats.monitor_url)
         try:
-            await eventually(lambda: asyncio.to_thread(answers(f"http://127.0.0.1:{port}/health/ready")))
+            await eventually(lambda: asyncio.to_thread(answers(f"http://127.0.0.1:{port}/health/ready")), timeout=90)
             await ended(nc, told.url())
             verify((await tried(told, 1))[0])
             service.send_signal(signal.SIGTERM)
-            assert await asyncio.wait_for(service.wait(), 10) == 0
+            assert await asyncio.wait_for(service.wait(), 60) == 0
         finally:
             if service.returncode is None:
                 service.kill()
