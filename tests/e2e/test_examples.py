@@ -7,6 +7,7 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,9 @@ async def test_every_example_does_what_it_says_and_is_listed() -> None:
 async def _sequential(newcomer: Newcomer) -> None:
     found = await newcomer.orchestrate("three-tasks.yaml")
     assert found["orchestration"]["summary"] == "All 3 tasks completed successfully"
-    ends, starts = ([one[name] for one in found["tasks"]] for name in ("completed_at", "started_at"))
+    ends, starts = (
+        [datetime.fromisoformat(one[name]) for one in found["tasks"]] for name in ("completed_at", "started_at")
+    )
     assert all(end <= start for end, start in zip(ends, starts[1:], strict=False))
 
 

@@ -18,7 +18,7 @@ KILLED = ("nats", "api", "postgres")
 
 
 async def test_every_request_creates_one_orchestration_whatever_is_killed() -> None:
-    async with running_system(REQUESTS_PER_MINUTE="0") as system:
+    async with running_system(REQUESTS_PER_MINUTE="0", REPLY_SECONDS="5") as system:
         stop, answered = asyncio.Event(), dict[str, bytes]()
         clients = [asyncio.create_task(_create_until(stop, system, answered, n)) for n in range(CLIENTS)]
         for name in KILLED:
@@ -47,16 +47,18 @@ async def _create_until(stop: asyncio.Event, system: RunningSystem, answered: di
         if stop.is_set():
             return
         key = f"{client}-{number}"
-        answered[key] = await eventually(partial(_try, system, key), timeout=60, interval=0.2)
+        answered[key] = await eventually(partial(_try, system, key), timeout=120, interval=0.2)
 
 
 async def _more_than(answered: dict[str, bytes], before: int) -> None:
-    await eventually(lambda: len(answered) > before, timeout=60)
+    await eventually(lambda: len(answered) > before, timeout=120)
 
 
 async def _try(system: RunningSystem, key: str) -> Any:
     try:
-        answer = await system.api.post("/api/orchestrations", json=_body(key), headers={"Idempotency-Key": key})
+        answer = await system.api.post(
+            "/api/orchestrations", json=_body(key), headers={"Idempotency-Key": key}, timeout=15
+        )
     except httpx.TransportError:
         return None
     assert answer.status_code in (201, 202) or answer.status_code >= 500, answer.text
@@ -67,7 +69,7 @@ async def _kill(system: RunningSystem, name: str) -> None:
     """Kill it in the middle of the work, and see that another one takes its place."""
     before = system.record()[name]["pid"]
     system.kill(name)
-    await eventually(lambda: system.record()[name]["pid"] not in (before, None), timeout=60)
+    await eventually(lambda: system.record()[name]["pid"] not in (before, None), timeout=120)
 
 
 async def _names(system: RunningSystem) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 from tests.support.eventually import eventually
 from tests.support.stack import RunningSystem, running_system, task
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 SERVICES = ("api", "dispatcher", "monitor", "notifier")
 TWO = [task("While it dies", "[[sim:slow=2]]"), task("And after that")]
@@ -32,7 +32,7 @@ async def _kill(system: RunningSystem, name: str) -> None:
     """Kill it and see that another one takes its place."""
     before = system.record()[name]["pid"]
     system.kill(name)
-    await eventually(lambda: system.record()[name]["pid"] not in (before, None), timeout=60)
+    await eventually(lambda: system.record()[name]["pid"] not in (before, None), timeout=120)
 
 
 async def _until_at_work(system: RunningSystem, orchestration_id: str) -> None:
@@ -44,4 +44,4 @@ async def _until_at_work(system: RunningSystem, orchestration_id: str) -> None:
         except httpx.TransportError:
             return False
 
-    await eventually(at_work, timeout=60)
+    await eventually(at_work, timeout=120)

@@ -1,6 +1,8 @@
 """The main job on the whole system: orchestrations go from creation to their end, on both versions of the API."""
 
 import json
+from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from tests.support.eventually import eventually
 from tests.support.receiver import webhook_receiver
 from tests.support.stack import RunningSystem, running_system, task
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 THREE = [task("First"), task("Second"), task("Third")]
 
@@ -37,12 +39,16 @@ async def test_v1_runs_every_kind_of_orchestration_to_its_end_with_one_agent_an_
 
 
 async def test_v0_learns_of_every_end_by_signed_webhooks() -> None:
-    # Polls are too rare to matter here.
-    async with running_system(CURSOR_API_VERSION="v0", POLL_INTERVAL_SECONDS="600") as system:
+    never = {"POLL_FIRST_SECONDS": "600", "POLL_INTERVAL_SECONDS": "600"}
+    async with running_system(CURSOR_API_VERSION="v0", **never) as system:
         await _three_tasks_complete(system, None)
         await _a_failed_agent_is_retried(system)
-        stats = await system.simulator()
-        assert stats["webhooks"]["delivered"] == stats["creates"] == 5
+
+        async def all_are_taken() -> None:
+            stats = await system.simulator()
+            assert stats["webhooks"]["delivered"] == stats["creates"] == 5
+
+        await eventually(all_are_taken)  # what is done about one may be seen before its sender has the answer
 
 
 @pytest.mark.long
@@ -66,8 +72,8 @@ async def _three_tasks_complete(system: RunningSystem, receiver_url: str | None)
         assert one["result_pr_url"].startswith("https://github.com/acme/shop/pull/")
         assert len(one["attempts"]) == 1
     # In sequential mode the next agent starts only when the one before has ended.
-    ends = [one["completed_at"] for one in ended["tasks"]]
-    starts = [one["started_at"] for one in ended["tasks"]]
+    ends = [datetime.fromisoformat(one["completed_at"]) for one in ended["tasks"]]
+    starts = [datetime.fromisoformat(one["started_at"]) for one in ended["tasks"]]
     assert all(end <= start for end, start in zip(ends, starts[1:], strict=False))
 
 
@@ -97,8 +103,12 @@ async def _continue_ends_partial_completed(system: RunningSystem) -> None:
 
 async def _a_client_that_follows_the_stream_sees_every_change_and_resumes_where_it_was(system: RunningSystem) -> None:
     orchestration_id = await system.create(THREE)
-    await system.api.post(f"/api/orchestrations/{orchestration_id}/activate")
-    first = await _read_stream(system, orchestration_id, None, stop_after=4)
+
+    async def activate() -> None:
+        assert (await system.api.post(f"/api/orchestrations/{orchestration_id}/activate")).status_code == 200
+
+    # Not before the stream is open: nobody could tell what it has missed.
+    first = await _read_stream(system, orchestration_id, None, stop_after=4, after_first=activate)
     rest = await _read_stream(system, orchestration_id, first[-1][0])
     assert first[0][1]["type"] == "status"
     assert rest[-1][1]["type"] == "orchestration_completed"
@@ -110,20 +120,27 @@ async def _a_client_that_follows_the_stream_sees_every_change_and_resumes_where_
 
 
 async def _read_stream(
-    system: RunningSystem, orchestration_id: str, last_id: int | None, *, stop_after: int | None = None
+    system: RunningSystem,
+    orchestration_id: str,
+    last_id: int | None,
+    *,
+    stop_after: int | None = None,
+    after_first: Callable[[], Awaitable[None]] | None = None,
 ) -> list[tuple[int, dict[str, Any]]]:
     """The last message of each commit with its sequence, until the end or so many commits."""
     headers = {"Last-Event-ID": str(last_id)} if last_id is not None else {}
     seen: list[tuple[int, dict[str, Any]]] = []
     sequence: int | None = None
     url = f"/api/orchestrations/{orchestration_id}/stream"
-    async with system.api.stream("GET", url, headers=headers, timeout=30) as answer:
+    async with system.api.stream("GET", url, headers=headers, timeout=60) as answer:
         async for line in answer.aiter_lines():
             if line.startswith("id: "):
                 sequence = int(line[4:])
             elif line.startswith("data: ") and sequence is not None:
                 seen.append((sequence, json.loads(line[6:])))
                 sequence = None
+                if len(seen) == 1 and after_first is not None:
+                    await after_first()
                 if len(seen) == stop_after or seen[-1][1]["type"] == "orchestration_completed":
                     break
     return seen

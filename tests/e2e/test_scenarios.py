@@ -110,9 +110,10 @@ async def _it_is_deleted(system: RunningSystem, agent_id: str) -> None:
 
 
 async def _a_drained_agent_finishes_first(system: RunningSystem) -> None:
-    orchestration_id = await system.create([task("Drained", "[[sim:slow=10]]"), task("Held back")], activate=True)
-    await _agent_at_work(system, orchestration_id)
+    orchestration_id = await system.create([task("Drained", LONG), task("Held back")], activate=True)
+    agent_id = await _agent_at_work(system, orchestration_id)
     await _post(system, f"orchestrations/{orchestration_id}/pause", {"mode": "drain"})
+    await system.finish(agent_id)
     await _until_task(system, orchestration_id, 0, status="COMPLETED")
     held = await _until_task(system, orchestration_id, 1, status="PENDING", waiting_for="pause")
     assert held["attempts"] == []

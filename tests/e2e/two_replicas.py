@@ -28,7 +28,6 @@ SETTINGS = {
     "REQUESTS_PER_MINUTE": "0",
     "MAX_CONCURRENT_AGENTS": "50",
     "SIMULATOR_CANCEL_SECONDS": "0.1",
-    "REPLY_SECONDS": "30",  # on a slow machine, too, each write is to be decided before it is answered
 }
 _WAIT = 60.0
 

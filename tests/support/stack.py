@@ -18,8 +18,8 @@ from deploy.local.ports import COUNTER
 from tests.support.eventually import eventually
 from tests.support.servers import temporary_folder
 
-_READY_SECONDS = 120.0
-_STOP_SECONDS = 40.0
+_READY_SECONDS = 150.0
+_STOP_SECONDS = 90.0
 ENDED = ("COMPLETED", "PARTIAL_COMPLETED", "FAILED", "CANCELLED")
 
 
@@ -43,14 +43,20 @@ class RunningSystem:
 
     async def simulator(self, what: str = "stats") -> dict[str, Any]:
         """What the provider saw; `what` is the name of another page of its control."""
-        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
             found: dict[str, Any] = (await client.get(f"{self._control}/{what}")).json()
             return found
 
     async def switch(self, **faults: Any) -> None:
         """Turn these faults of the provider on or off, and leave the others."""
-        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
             (await client.patch(f"{self._control}/faults", json=faults)).raise_for_status()
+
+    async def finish(self, agent_id: str) -> None:
+        """Have the agent finish its work now."""
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
+            answer = await client.post(f"{self._control}/agents/{agent_id}", json={"status": "FINISHED"})
+            answer.raise_for_status()
 
     @property
     def _control(self) -> str:
@@ -80,7 +86,7 @@ class RunningSystem:
                 return
             query["cursor"] = page["nextCursor"]
 
-    async def until_ended(self, orchestration_id: str, *, timeout: float = 60.0) -> dict[str, Any]:
+    async def until_ended(self, orchestration_id: str, *, timeout: float = 120.0) -> dict[str, Any]:
         """The orchestration once it has ended; the api may be away meanwhile."""
 
         async def ended() -> Any:
@@ -107,7 +113,7 @@ async def running_system(**settings: str) -> AsyncIterator[RunningSystem]:
         try:
             url = await asyncio.wait_for(asyncio.to_thread(_ready, process), _READY_SECONDS)
             headers = {"X-API-Key": (folder / "data" / "api-key").read_text().strip()}
-            async with httpx.AsyncClient(base_url=url, headers=headers, timeout=15, trust_env=False) as api:
+            async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60, trust_env=False) as api:
                 yield RunningSystem(url, folder / "data", process, api)
             process.send_signal(signal.SIGTERM)
             code = await asyncio.to_thread(process.wait, _STOP_SECONDS)
@@ -127,6 +133,8 @@ def _start(folder: Path, settings: dict[str, str]) -> subprocess.Popen[bytes]:
         "API_PORT": "0",
         "SIMULATOR_PORT": "0",
         "SIMULATOR_DURATION_SECONDS": "0.2",
+        # On a slow machine, too, what is asked for is to be decided before it is answered.
+        "REPLY_SECONDS": "30",
         **settings,
     }
     return subprocess.Popen(
