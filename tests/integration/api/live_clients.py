@@ -100,3 +100,11 @@ async def websocket(
     given = {"additional_headers": headers, "proxy": None, "open_timeout": 60, "close_timeout": 5, "max_size": None}
     async with connect(address, **(given | options)) as connection:
         yield connection
+
+
+async def news(connection: ClientConnection) -> dict[str, Any]:
+    """The next message that is no heartbeat, which comes whenever nothing else has come for a while."""
+    while True:
+        message: dict[str, Any] = json.loads(await connection.recv())
+        if message["type"] != "heartbeat":
+            return message

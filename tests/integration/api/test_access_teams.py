@@ -106,7 +106,8 @@ async def status_of(api: Running, client: httpx.AsyncClient, access: Access, pat
     if access.method == "WS":
         try:
             address = api.url.replace("http", "ws") + path
-            async with connect(address, additional_headers={"X-API-Key": client.headers["X-API-Key"]}):
+            headers = {"X-API-Key": client.headers["X-API-Key"]}
+            async with connect(address, additional_headers=headers, proxy=None, open_timeout=60):
                 return 101, ""
         except InvalidStatus as refused:
             return refused.response.status_code, bytes(refused.response.body or b"").decode()

@@ -1,6 +1,5 @@
 """What the monitor tells of agents reaches who follows, by SSE and by WebSocket, and nobody else."""
 
-import json
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from shared.domain.events import AgentStatus
 from shared.domain.ids import derive_id
 from shared.jetstream.topology import progress_subject
 from shared.messages import Progress
-from tests.integration.api.live_clients import websocket
+from tests.integration.api.live_clients import news, websocket
 from tests.integration.api.system import Running
 from tests.integration.api.test_stream import stream
 
@@ -50,12 +49,12 @@ async def test_who_follows_is_told_what_the_agent_is_at(shared_api: Running) -> 
         websocket(shared_api.url, orchestration_id) as connection,
     ):
         status = await anext(events)
-        assert json.loads(await connection.recv())["type"] == "status"
+        assert (await news(connection))["type"] == "status"
         await tell(shared_api, orchestration_id, progress(message))
         event = await anext(events)
         assert event.json() == message
         assert event.id == status.id  # the library's last one: this message has none
-        assert json.loads(await connection.recv()) == message
+        assert await news(connection) == message
 
 
 async def test_what_is_no_progress_or_of_others_is_passed_over(shared_api: Running) -> None:

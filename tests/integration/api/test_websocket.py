@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from services.api import telling
 from shared.domain import commands as cmd
 from tests.integration.api.holders import make_key
-from tests.integration.api.live_clients import Seen, follow_sse, follow_websocket, websocket
+from tests.integration.api.live_clients import Seen, follow_sse, follow_websocket, news, websocket
 from tests.integration.api.system import KEY, Running, running_api
 from tests.integration.api.test_stream import run_task, tasks
 from tests.support.eventually import eventually
@@ -65,17 +65,17 @@ async def test_a_websocket_tells_what_the_event_stream_tells(shared_api: Running
 async def test_a_websocket_begins_with_the_state_as_it_is(shared_api: Running) -> None:
     created = await shared_api.create()
     async with websocket(shared_api.url, created["id"]) as connection:
-        first = json.loads(await connection.recv())
+        first = await news(connection)
         assert first["type"] == "status"
         assert first["data"]["orchestration"] == {k: v for k, v in created.items() if k != "tasks"}
         await shared_api.http.post(f"/api/orchestrations/{created['id']}/activate")
-        second = json.loads(await connection.recv())
+        second = await news(connection)
         assert (second["type"], second["more"]) == ("task_updated", True)
-        third = json.loads(await connection.recv())
+        third = await news(connection)
         assert (third["type"], third["id"]) == ("orchestration_updated", second["id"])
         assert "more" not in third
     async with websocket(shared_api.url, created["id"], f"?after={first['id']}") as connection:
-        assert [json.loads(await connection.recv()) for _ in range(2)] == [second, third]
+        assert [await news(connection) for _ in range(2)] == [second, third]
 
 
 async def test_what_is_refused_is_answered_before_the_upgrade(shared_api: Running) -> None:
@@ -107,7 +107,7 @@ async def test_a_browser_offers_its_key_as_a_subprotocol_and_is_not_told_it_back
     mine = (await shared_api.create())["id"]
     offered: Any = ["orchestrator.v1", f"bearer.{KEY}"]
     async with websocket(shared_api.url, mine, key=None, subprotocols=offered) as connection:
-        assert json.loads(await connection.recv())["type"] == "status"
+        assert (await news(connection))["type"] == "status"
         assert connection.subprotocol == "orchestrator.v1"
         assert connection.response is not None
         assert KEY not in str(connection.response.headers)
@@ -135,7 +135,7 @@ async def test_stopping_sends_clients_away_with_a_hint(nats_url: str, database_u
     async with running_api(nats_url, database_url) as api:
         mine = (await api.create())["id"]
         async with websocket(api.url, mine) as connection:
-            first = json.loads(await connection.recv())
+            first = await news(connection)
             api.parts.hub.close()
             found, code, _ = await frames(connection)
         assert found == [{"type": "resume", "reason": "stopping", "after": first["id"]}]
@@ -198,7 +198,7 @@ async def test_open_streams_end_when_their_key_is_revoked(
             websocket(api.url, mine) as another,
         ):
             for one in (connection, another):
-                assert json.loads(await one.recv())["type"] == "status"
+                assert (await news(one))["type"] == "status"
             assert (await api.http.delete(f"/api/keys/{made['id']}")).is_success
             found, code, _ = await frames(connection)
             text = (await response.aread()).decode()
