@@ -143,14 +143,12 @@ async def _when(client: httpx.AsyncClient, path: str, status: str) -> dict[str, 
     return await eventually(reached)
 
 
-async def hang_up_once(
-    seen: Callable[[], Awaitable[object]], call: Coroutine[Any, Any, httpx.Response], patience: float = 0.05
-) -> None:
+async def hang_up_once(seen: Callable[[], Awaitable[object]], call: Coroutine[Any, Any, httpx.Response]) -> None:
     """Hang up on a call that goes unanswered, once what it brings about is seen: not before it has arrived at all."""
     calling = asyncio.create_task(call)
     try:
         await eventually(seen)
-        answered, _ = await asyncio.wait([calling], timeout=patience)
+        answered, _ = await asyncio.wait([calling], timeout=0.05)
         assert not answered
     finally:
         calling.cancel()

@@ -1,7 +1,5 @@
 """The older version: one state per agent."""
 
-from functools import partial
-
 import httpx
 
 from tests.simulator.hand_clock import HandClock
@@ -96,8 +94,12 @@ async def test_a_follow_up_takes_effect_although_the_caller_hangs_up() -> None:
     async with simulator(follow_up_seconds=30) as client:
         agent_id = (await create_v0(client))["id"]
         await agent_when(client, agent_id, "FINISHED")
+
+        async def began() -> bool:
+            return bool(json_of(await client.get(f"/v0/agents/{agent_id}"))["status"] != "FINISHED")
+
         call = client.post(f"/v0/agents/{agent_id}/followup", json={"prompt": {"text": FOREVER}})
-        await hang_up_once(partial(agent_when, client, agent_id, "CREATING"), call)
+        await hang_up_once(began, call)
         await agent_when(client, agent_id, "RUNNING")
 
 
