@@ -12,12 +12,14 @@ from deploy.local.nats import NatsServer
 from deploy.local.postgres import PostgresServer
 from tests.support.servers import fresh_database, nats_server, postgres_server
 
+# Where a test runs tests, those count with the others.
+_IS_INNER = ports.COUNTER in os.environ
 os.environ.setdefault(ports.COUNTER, str(Path(tempfile.gettempdir()) / f"orchestrator-ports-{os.getuid()}"))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Take the counter of ports away, once all workers are through."""
-    if not hasattr(config, "workerinput"):
+    if not _IS_INNER and not hasattr(config, "workerinput"):
         Path(os.environ[ports.COUNTER]).unlink(missing_ok=True)
 
 
