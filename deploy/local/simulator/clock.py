@@ -46,7 +46,31 @@ class LoopClock:
         return time.monotonic() * self._speed
 
     def call_later(self, seconds: float, callback: Callable[[*Args], object], *args: *Args) -> Timer:
-        return asyncio.get_running_loop().call_later(seconds / self._speed, callback, *args)
+        return _NeverEarly(self, self._speed, seconds, lambda: callback(*args))
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds / self._speed)
+
+
+class _NeverEarly:
+    """A timer of the event loop's, set once more when it rings too early: loops count in milliseconds, or by a clock
+    that they have looked at a while ago, which makes seconds at a high speed.
+    """
+
+    def __init__(self, clock: Clock, speed: float, seconds: float, callback: Callable[[], object]) -> None:
+        self._clock = clock
+        self._speed = speed
+        self._due = clock.elapsed() + seconds
+        self._callback = callback
+        self._loop = asyncio.get_running_loop()
+        self._handle = self._loop.call_later(seconds / speed, self._ring)
+
+    def cancel(self) -> None:
+        self._handle.cancel()
+
+    def _ring(self) -> None:
+        left = self._due - self._clock.elapsed()
+        if left > 0:
+            self._handle = self._loop.call_later(left / self._speed, self._ring)
+        else:
+            self._callback()
