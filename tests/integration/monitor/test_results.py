@@ -9,6 +9,7 @@ from deploy.local.nats import NatsServer
 from services.monitor.crowd import Crowd
 from shared.cursor.provider import ApiVersion
 from shared.domain.events import AttemptResultAwaited, OrchestrationStatus, TaskStatus
+from shared.ending import end
 from shared.jetstream.bootstrap import bootstrap
 from shared.jetstream.connection import close, connect
 from shared.jetstream.publish import JetStreamPublisher
@@ -57,5 +58,5 @@ async def test_the_crowd_is_as_many_as_are_watched(nats: NatsServer) -> None:
         subject = watch_subject("v1", f"attempt-{number}")
         await JetStreamPublisher(nc).publish(subject, b"{}", stream=WATCH, msg_id=subject)
     await eventually(lambda: crowd.size == 3)
-    counting.cancel()
+    await end(counting)
     await close(nc)
