@@ -92,8 +92,9 @@ def make_pool(
         # Ten callers for each connection wait their turn; with more the answer would come too late to be of use.
         max_waiting=10 * max_size,
         max_lifetime=timedelta(minutes=30).total_seconds(),
-        # Tries for as long as it takes: a database that is away for an hour must not end the service.
-        reconnect_timeout=timedelta(days=365).total_seconds(),
+        # No longer than anybody waits, and whoever comes next begins anew: the pauses between two tries double without
+        # end, so that a pool which went on would come back as long after the database as that was away.
+        reconnect_timeout=wait.total_seconds(),
         name=name,
     )
 

@@ -10,7 +10,9 @@ import psycopg
 import pytest
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict
+from psycopg_pool.base import AttemptWithBackoff
 
+from deploy.local.postgres import PostgresServer
 from shared.postgres.pool import DatabaseStalledError, connection_string, make_pool, session, transact
 from tests.support.eventually import eventually
 
@@ -112,6 +114,34 @@ async def test_who_gets_no_connection_in_time_is_told_so(database_url: str) -> N
             with pytest.raises(psycopg.OperationalError):
                 await transact(pool, ping)
         await transact(pool, ping)
+
+
+async def test_a_database_that_was_away_for_hours_is_used_as_soon_as_it_is_back(
+    postgres: PostgresServer, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pauses of the pool's own tries grow with the time that it was away."""
+    monkeypatch.setattr(AttemptWithBackoff, "INITIAL_DELAY", 3600.0)
+
+    def let_in(allowed: bool) -> None:
+        name = conninfo_to_dict(database_url)["dbname"]
+        with psycopg.connect(postgres.dsn(), autocommit=True) as connection:
+            connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS {allowed}')
+
+    async def is_of_use() -> bool:
+        try:
+            await transact(pool, ping)
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    async with make_pool(database_url, name="victim", max_size=2, wait=timedelta(seconds=0.3)) as pool:
+        await eventually(is_of_use)
+        end_sessions(database_url)
+        let_in(False)
+        for _ in range(2):
+            assert not await is_of_use()
+        let_in(True)
+        await eventually(is_of_use)
 
 
 async def ping(connection: AsyncConnection[Any]) -> None:
