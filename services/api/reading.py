@@ -157,8 +157,8 @@ class OrchestrationReader:
         shown_to = self._checkpoint.current
         try:
             row = await query(team, part)
-            if row is None and owner is None and await self._was_behind(team, shown_to):
-                row = await query(team, part)
+            if row is None and owner is None and await self._was_behind(team, part, shown_to):
+                row, owner = await query(team, part), self._newest.owner(team, part)
         except psycopg.OperationalError:
             if owner is None:
                 raise
@@ -192,17 +192,18 @@ class OrchestrationReader:
         state, sequence = await self._state(team, orchestration_id)
         return _shown_agent(agent_in(state, agent_id, sequence) if state else None)
 
-    async def _was_behind(self, team: str, shown_to: int) -> bool:
+    async def _was_behind(self, team: str, part: str, shown_to: int) -> bool:
         """Whether the rows, which showed everything up to `shown_to`, were behind what the team may have; if so, they
-        no longer are.
+        no longer are, or the part has been heard of meanwhile.
 
         Raises:
-            ApiError: 503, they still are after the time for it: what they lack may be there.
+            ApiError: 503, neither is so after the time for it: what the rows lack may be there.
         """
         newest = self._newest.of_team(team)
         if newest <= shown_to:
             return False
-        if not await self._checkpoint.wait_for(newest, self._visible_seconds):
+        is_shown = await self._checkpoint.wait_for(newest, self._visible_seconds)
+        if not is_shown and self._newest.owner(team, part) is None:
             raise unavailable("the rows are behind the log, so it is not known whether this exists")
         return True
 

@@ -110,6 +110,24 @@ async def test_a_task_of_before_the_start_is_folded_while_its_row_may_be_old(wor
     assert shown.task["waiting_for"] == "slot"
 
 
+async def test_a_task_that_is_heard_of_while_its_row_is_waited_for_is_folded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica = Replica(world)
+    await world.create("o")
+    await replica.begin()
+
+    async def hear(*_: object) -> bool:
+        for stored in await world.log.read(TEAM, "o"):
+            replica.newest.hear(stored)
+        return False
+
+    monkeypatch.setattr(replica.checkpoint, "wait_for", hear)
+    shown = await replica.reader.find_task(TEAM, "o-0")
+    assert shown is not None
+    assert shown.orchestration_id == "o"
+
+
 async def test_a_task_that_no_row_has_yet_is_not_said_to_be_missing(world: World) -> None:
     replica = Replica(world)
     await world.create("o")
