@@ -52,10 +52,13 @@ async def spend(api: Running, repository: str, dollars: float, *, failed: float 
     return str(created["id"])
 
 
-async def test_costs_are_summed_over_failed_attempts_too_and_outlive_their_orchestration(shared_api: Running) -> None:
+async def test_costs_are_summed_over_failed_attempts_too_and_outlive_their_orchestration(
+    shared_api: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
     api = shared_api
     clock = ManualClock(datetime(2026, 11, 15, 12, tzinfo=UTC))  # the month is not to end in between
-    api.dispatcher.handler = CommandHandler(JetStreamEventLog(api.runtime.nc), clock, RandomIds())
+    handler = CommandHandler(JetStreamEventLog(api.runtime.nc), clock, RandomIds())
+    monkeypatch.setattr(api.dispatcher, "handler", handler)
     assert (await costs(api))["total"] == {"cost": 0.0, "attempts": 0, "failed_attempts": 0, "duration": 0}
     first = await spend(api, "acme/shop", 0.25, failed=0.1)
     clock.advance(timedelta(minutes=5))

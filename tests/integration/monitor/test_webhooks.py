@@ -37,11 +37,7 @@ async def test_agents_that_end_before_their_creates_are_answered_all_end_their_t
         parallel = {"execution_mode": "parallel", "max_parallel": 10}
         orchestrations = [await s.submit(*tasks[first : first + 10], **parallel) for first in range(0, agents, 10)]
         for orchestration in orchestrations:
-            assert (
-                await s.ended(
-                    orchestration,
-                )
-            ).status is OrchestrationStatus.COMPLETED
+            assert (await s.ended(orchestration)).status is OrchestrationStatus.COMPLETED
             assert await told_by(s, orchestration) == ["webhook"] * 10
             created = [e.agent_id for e in await s.events(orchestration) if isinstance(e, AgentCreated)]
             assert len(created) == len(set(created)) == 10

@@ -135,13 +135,12 @@ async def messages(listener: Listener, until: int) -> list[dict[str, Any]]:
 
 
 async def caught_up(listener: Listener) -> None:
-    """It has everything that there is."""
-
-    async def is_live() -> bool:
-        assert await listener.next(0.01) is None
-        return listener.is_live
-
-    await eventually(is_live)
+    """It has everything that is past, and nothing more comes."""
+    async with asyncio.timeout(30):
+        while True:
+            assert await listener.next(0.01) is None
+            if listener.is_live:
+                return
 
 
 def kinds(found: list[dict[str, Any]]) -> list[tuple[int, str]]:

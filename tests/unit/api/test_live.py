@@ -329,6 +329,18 @@ async def test_a_task_that_was_added_is_told_with_those_that_look_different_now(
         assert found[-1]["data"]["statistics"]["totalTasks"] == 2
 
 
+async def test_who_waits_is_sent_away_as_soon_as_it_closes() -> None:
+    async with running_world() as world, asyncio.timeout(30):
+        await world.create("o")
+        listener = await world.hub.join(TEAM, "o")
+        await messages(listener, 1)
+        waiting = asyncio.create_task(listener.next(3600))
+        await asyncio.sleep(0)
+        world.hub.close()
+        assert await waiting is None
+        assert listener.cut_off is Cut.STOPPING
+
+
 async def test_closing_sends_everybody_away() -> None:
     async with running_world() as world:
         await world.create("o")
