@@ -35,6 +35,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _in_head = False
     _has_begun = False  # a head, in the data that came last
+    _has_ended = False  # a request, in the data that came last
     _came = 0  # bytes of the head, without those that its beginning came with
     _too_large = False
 
@@ -47,7 +48,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._has_begun = False
+        self._has_begun = self._has_ended = False
         super().data_received(data)
         if self.transport.is_closing() or self.transport.get_protocol() is not self:  # it is a WebSocket's by now
             return
@@ -56,7 +57,9 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._came > HEAD_BYTES:
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, _TOO_LARGE)
                 return
-        if self._in_head or self._is_idle():
+        if self._is_idle() and self._has_ended and not self._in_head:
+            self._keep_alive()
+        elif self._in_head or self._is_idle():
             self._await_head()
 
     def on_message_begin(self) -> None:
@@ -71,6 +74,10 @@ class BoundedProtocol(HttpToolsProtocol):
             raise HeadTooLargeError
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        self._has_ended = True
+        super().on_message_complete()
+
     def send_400_response(self, msg: str) -> None:
         """What the parser could not go on with."""
         if self._too_large:
@@ -80,6 +87,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _is_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
+
+    def _keep_alive(self) -> None:
+        """For the next request, as after any other: this one was answered before all of it had come."""
+        self._stop_waiting()
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def _await_head(self) -> None:
         if self._timer is None:
