@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+import pytest
 
 from services.api.changes import AgentProgress, Change
 from services.api.errors import ApiError
@@ -46,14 +47,17 @@ class Told:
 
 
 class Key:
-    """A key that can be revoked, and whose check can fail."""
+    """A key that can be revoked, and whose check can fail or hang."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None
+        self.hangs = False
         self.checks = 0
 
     async def check(self) -> None:
         self.checks += 1
+        if self.hangs:
+            await asyncio.Event().wait()
         if self.error is not None:
             raise self.error
 
@@ -152,7 +156,7 @@ async def test_a_stream_ends_soon_after_its_key_is_refused() -> None:
         async with running_world() as world:
             await world.create("o")
             key = Key()
-            listening = asyncio.create_task(told(world, pace(heartbeat=0.01, check=0.05), key=key))
+            listening = asyncio.create_task(told(world, pace(heartbeat=0.01, check=0.05, unchecked=3600), key=key))
             await eventually(lambda: key.checks > 2)  # noqa: B023 - called before the next round
             assert not listening.done()
             key.error = ApiError(code, "no longer")
@@ -164,10 +168,15 @@ async def test_a_stream_ends_soon_after_its_key_is_refused() -> None:
             assert ending.message["error"]["code"] == code
 
 
-async def test_a_check_that_tells_nothing_ends_the_stream_only_when_that_lasts() -> None:
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_a_check_that_tells_nothing_ends_the_stream_only_when_that_lasts(
+    hangs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.api.telling._CHECK_SECONDS", 0.01)
     async with running_world() as world:
         await world.create("o")
         key = Key()
+        key.hangs = hangs
         key.error = ApiError("SERVICE_UNAVAILABLE", "the database does not answer")
         times = pace(heartbeat=0.01, check=1, unchecked=3)
         ending = (await told(world, times, key=key, now=itertools.count().__next__)).ending
