@@ -19,8 +19,8 @@ Parameter = str | int | Sequence[str] | None
 Parameters = Mapping[str, Parameter]
 """Of a query: None and an empty sequence leave one out."""
 
-# The API waits up to 5 s for the decision on a command before it answers.
-_SECONDS = 15.0
+# The API answers within 5 s where a decision is waited for, 20 s where it asks the provider, half a minute for a bulk.
+_SECONDS = 40.0
 _CONNECT_SECONDS = 5.0
 _TIMEOUT = httpx.Timeout(_SECONDS, connect=_CONNECT_SECONDS)
 # A live stream sends at least a heartbeat every 10 s; silence beyond this is a dead connection.

@@ -13,7 +13,9 @@ from nats.errors import Error as NatsError
 from shared.jetstream.errors import WeakBrokerError
 
 _SAFE_REPLICAS: Final = 3
-_SECONDS: Final = 10.0  # for each answer; a machine on which all services start at once may stand still for a while
+_SECONDS: Final = 5.0
+"""For each answer. A machine on which all services start at once may stand still for a while; but this is not heard to
+be stopped, so that three times as long must be over well before a service has to be."""
 
 
 async def check_durability(nc: Client, *, replicas: int, monitor_url: str | None) -> None:
