@@ -1,6 +1,6 @@
 """Of all monitors one sweeps, by the clock, and soon again where something is left to do."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 
 import psycopg
@@ -9,7 +9,6 @@ import pytest
 from services.monitor.turns import Turns
 from shared.jetstream.errors import PublishUnavailableError
 from shared.memory import MemoryKeyValue
-from tests.unit.dispatcher.world import START
 from tests.unit.monitor.sweeping import Sweeping, sweeping
 
 both = pytest.mark.parametrize("version", ["v0", "v1"])
@@ -54,13 +53,13 @@ class Enough(Exception):
     """The sweeper has slept often enough."""
 
 
-async def swept(s: Sweeping, seconds: float) -> list[float]:
-    """Let it sweep by the clock for so long; gives the moments of its looks at the list, in minutes."""
-    looks: list[float] = []
+async def swept(s: Sweeping, seconds: float) -> list[datetime]:
+    """Let it sweep by the clock for so long; gives the moments of its looks at the list."""
+    looks: list[datetime] = []
     end = s.now + timedelta(seconds=seconds)
 
     async def look() -> None:
-        looks.append(round((s.now - START) / timedelta(minutes=1), 1))
+        looks.append(s.now)
 
     async def enough() -> None:
         if s.now >= end:
@@ -77,7 +76,8 @@ async def test_it_sweeps_by_the_hour() -> None:
     async with sweeping() as s:
         looks = await swept(s, 4 * 3600)
         assert len(looks) == 4
-        assert all(60 <= later - earlier < 63 for earlier, later in pairwise(looks))
+        between = [later - earlier for earlier, later in pairwise(looks)]
+        assert all(timedelta(minutes=60) <= pause < timedelta(minutes=63) for pause in between), between
 
 
 @pytest.mark.parametrize(
