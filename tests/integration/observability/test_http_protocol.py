@@ -140,14 +140,21 @@ async def test_a_body_may_take_longer_than_a_head(pass_the_time_for_a_head: Call
 
 
 async def test_a_connection_is_kept_whose_request_was_answered_before_all_of_it_had_come(
-    pass_the_time_for_a_head: Callable[[], Awaitable[None]],
+    pass_the_time_for_a_head: Callable[[], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    whole, on_message_complete = asyncio.Event(), BoundedProtocol.on_message_complete
+
+    def complete(protocol: BoundedProtocol) -> None:
+        on_message_complete(protocol)
+        whole.set()
+
+    monkeypatch.setattr(BoundedProtocol, "on_message_complete", complete)
     async with connection() as (reader, writer):
         writer.write(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n")
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 404 ")
         assert await reader.readexactly(9) == b"Not Found"
         writer.write(b"ab")
-        await asyncio.sleep(0.05)  # it is there now
+        await whole.wait()
         await pass_the_time_for_a_head()
         writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         assert await answer(reader) == b"0"
